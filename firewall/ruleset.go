@@ -74,22 +74,22 @@ type Field uint8
 // addresses as 128-bit numbers (IPv4 in the low 32 bits), interface names as
 // their 16 bytes big-endian zero-padded, so that a prefix "eth*" is a range.
 const (
-	FieldFamily    Field = iota + 1 // 4 or 6
-	FieldSrc                        // source address
-	FieldDst                        // destination address, as it is at this hook
-	FieldProto                      // IP protocol number
-	FieldSport                      // source port; for ICMP the type
-	FieldDport                      // destination port; for ICMP the code
-	FieldIif                        // input interface name
-	FieldOif                        // output interface name
-	FieldState                      // conntrack state: 1 new, 2 established, 4 related, 8 invalid, 16 untracked
-	FieldDstType                    // fib type of the destination, RTN_*: 1 unicast, 2 local, 3 broadcast, 5 multicast
-	FieldTCPFlags                   // the flags byte; a new flow is a bare SYN (2)
-	FieldCTStatus                   // conntrack status bits: 32 = DNAT done
-	FieldCTDport                    // destination port of the original direction
-	FieldCTDst                      // destination address of the original direction
-	FieldMark                       // packet mark
-	FieldSrcType                    // fib type of the source, RTN_*
+	FieldFamily   Field = iota + 1 // 4 or 6
+	FieldSrc                       // source address
+	FieldDst                       // destination address, as it is at this hook
+	FieldProto                     // IP protocol number
+	FieldSport                     // source port; for ICMP the type
+	FieldDport                     // destination port; for ICMP the code
+	FieldIif                       // input interface name
+	FieldOif                       // output interface name
+	FieldState                     // conntrack state: 1 new, 2 established, 4 related, 8 invalid, 16 untracked
+	FieldDstType                   // fib type of the destination, RTN_*: 1 unicast, 2 local, 3 broadcast, 5 multicast
+	FieldTCPFlags                  // the flags byte; a new flow is a bare SYN (2)
+	FieldCTStatus                  // conntrack status bits: 32 = DNAT done
+	FieldCTDport                   // destination port of the original direction
+	FieldCTDst                     // destination address of the original direction
+	FieldMark                      // packet mark
+	FieldSrcType                   // fib type of the source, RTN_*
 )
 
 // Value is a number of up to 128 bits.
