@@ -61,7 +61,7 @@ func changeRow(c sluicekeep.Change) (change, error) {
 	c.Story = nil
 	body, err := encode(c)
 	return change{
-		ID: c.ID, Asset: c.Plan.Asset, State: string(c.State), Over: c.State.Over(),
+		ID: c.ID, Asset: plain(c.Plan.Asset), State: plain(string(c.State)), Over: c.State.Over(),
 		Asked: stampOf(c.Asked), Version: int64(c.Version), Body: body,
 	}, err
 }
@@ -95,7 +95,7 @@ func noChange(id string) error {
 
 // Change implements [Changes].
 func (s *DB) Change(ctx context.Context, id string) (*sluicekeep.Change, error) {
-	row := change{ID: id}
+	row := change{ID: plain(id)}
 	if err := s.bun.NewSelect().Model(&row).WherePK().Scan(ctx); err != nil {
 		return nil, s.failed("read change "+id, missing(err, "see sluicekeep change list", "there is no change %q", id))
 	}
@@ -129,7 +129,7 @@ func (s *DB) Changes(ctx context.Context, f ChangeFilter) ([]sluicekeep.Change, 
 		q = q.Where("over = ?", false)
 	}
 	if f.Asset != "" {
-		q = q.Where("asset = ?", f.Asset)
+		q = q.Where("asset = ?", plain(f.Asset))
 	}
 	if !f.Since.IsZero() {
 		q = q.Where("asked >= ?", stampOf(f.Since))
@@ -157,7 +157,7 @@ func (s *DB) AppendStory(ctx context.Context, id string, e sluicekeep.Event) err
 		return fmt.Errorf("tell the story of %s: %w", id, err)
 	}
 	return s.write(ctx, "tell the story of "+id, func(ctx context.Context, tx bun.Tx) error {
-		exists, err := tx.NewSelect().Model((*change)(nil)).Where("id = ?", id).Exists(ctx)
+		exists, err := tx.NewSelect().Model((*change)(nil)).Where("id = ?", plain(id)).Exists(ctx)
 		if err != nil {
 			return err
 		}

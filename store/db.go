@@ -149,6 +149,12 @@ func checkName(what, name string) error {
 	return nil
 }
 
+// plain is s without what a text column cannot hold: NUL and broken UTF-8.
+// Bodies need no such care, since JSON escapes.
+func plain(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\ufffd")
+}
+
 // encode writes a body. Times keep their nanoseconds.
 func encode(v any) (string, error) {
 	b, err := json.Marshal(v)

@@ -24,7 +24,7 @@ func (s *DB) AppendEvent(ctx context.Context, e sluicekeep.Event) (int64, error)
 	if err != nil {
 		return 0, fmt.Errorf("log an event: %w", err)
 	}
-	row := event{At: stampOf(e.At), Kind: e.Kind, ChangeID: e.Change, Body: body}
+	row := event{At: stampOf(e.At), Kind: plain(e.Kind), ChangeID: plain(e.Change), Body: body}
 	err = s.write(ctx, "log an event", func(ctx context.Context, tx bun.Tx) error {
 		// Not an identity column: those may become visible out of order, and a
 		// reader that asks for what is after a number would miss some.
@@ -45,10 +45,10 @@ func (s *DB) Events(ctx context.Context, f EventFilter) ([]LoggedEvent, error) {
 		q = q.Where("at >= ?", stampOf(f.Since))
 	}
 	if f.Kind != "" {
-		q = q.Where("kind = ?", f.Kind)
+		q = q.Where("kind = ?", plain(f.Kind))
 	}
 	if f.Change != "" {
-		q = q.Where("change_id = ?", f.Change)
+		q = q.Where("change_id = ?", plain(f.Change))
 	}
 	if f.Limit > 0 {
 		q = q.Limit(int64(f.Limit))

@@ -48,7 +48,7 @@ func putGrant(ctx context.Context, tx bun.Tx, g sluicekeep.Grant) error {
 	if err != nil {
 		return err
 	}
-	row := grant{ID: g.ID, Source: g.Source, Body: body}
+	row := grant{ID: g.ID, Source: plain(g.Source), Body: body}
 	if g.Tombstone != "" {
 		row.Ended = stampOf(time.Now())
 	}
@@ -68,7 +68,7 @@ func putGrant(ctx context.Context, tx bun.Tx, g sluicekeep.Grant) error {
 // EndGrant implements [Grants].
 func (s *DB) EndGrant(ctx context.Context, id string, at time.Time, because string) error {
 	return s.write(ctx, "end the grant "+id, func(ctx context.Context, tx bun.Tx) error {
-		row := grant{ID: id}
+		row := grant{ID: plain(id)}
 		q := tx.NewSelect().Model(&row).WherePK()
 		if err := q.Scan(ctx); err != nil {
 			return missing(err, "see sluicekeep policy check", "there is no grant %q", id)
@@ -160,7 +160,7 @@ func putPolicy(ctx context.Context, tx bun.Tx, p Policy) error {
 		sum := sha256.Sum256([]byte(p.Text))
 		p.Hash = hex.EncodeToString(sum[:])
 	}
-	row := policy{Number: n, Hash: p.Hash, Applied: stampOf(p.Applied), AppliedBy: p.By, Document: p.Text}
+	row := policy{Number: n, Hash: plain(p.Hash), Applied: stampOf(p.Applied), AppliedBy: plain(p.By), Document: plain(p.Text)}
 	_, err = tx.NewInsert().Model(&row).Exec(ctx)
 	return err
 }

@@ -25,6 +25,7 @@ func (s *DB) ClaimKey(ctx context.Context, key, request string, now time.Time) (
 		return nil, false, err
 	}
 	err = s.write(ctx, "claim an idempotency key", func(ctx context.Context, tx bun.Tx) error {
+		request = plain(request)
 		row := requestKey{Name: key, Request: request, Claimed: stampOf(now)}
 		// A claim that nobody settled in time belongs to a process that died.
 		res, err := tx.NewInsert().Model(&row).On("CONFLICT (name) DO UPDATE").Set("claimed = EXCLUDED.claimed").
@@ -60,7 +61,7 @@ func claimed(ctx context.Context, tx bun.Tx, key, request string) ([]byte, bool,
 
 // SettleKey implements [Keys].
 func (s *DB) SettleKey(ctx context.Context, key string, reply []byte) error {
-	row := requestKey{Name: key, Reply: base64.StdEncoding.EncodeToString(reply), Settled: true}
+	row := requestKey{Name: plain(key), Reply: base64.StdEncoding.EncodeToString(reply), Settled: true}
 	return s.write(ctx, "settle an idempotency key", func(ctx context.Context, tx bun.Tx) error {
 		_, err := tx.NewUpdate().Model(&row).Column("reply", "settled").WherePK().Exec(ctx)
 		return err
@@ -70,7 +71,7 @@ func (s *DB) SettleKey(ctx context.Context, key string, reply []byte) error {
 // ReleaseKey implements [Keys]: the request failed and may be tried again.
 func (s *DB) ReleaseKey(ctx context.Context, key string) error {
 	return s.write(ctx, "release an idempotency key", func(ctx context.Context, tx bun.Tx) error {
-		_, err := tx.NewDelete().Model((*requestKey)(nil)).Where("name = ?", key).Where("NOT settled").Exec(ctx)
+		_, err := tx.NewDelete().Model((*requestKey)(nil)).Where("name = ?", plain(key)).Where("NOT settled").Exec(ctx)
 		return err
 	})
 }

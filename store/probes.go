@@ -51,7 +51,7 @@ func answerOf(p sluicekeep.Probe) (answer, error) {
 	}
 	return answer{
 		p.Vantage, p.Address.String(), string(p.Transport), int64(p.Number),
-		string(p.Zone), string(p.Reach), p.Reason, stampOf(p.At),
+		plain(string(p.Zone)), plain(string(p.Reach)), plain(p.Reason), stampOf(p.At),
 	}, checkName("vantage", p.Vantage)
 }
 

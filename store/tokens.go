@@ -41,7 +41,7 @@ func (s *DB) PutToken(ctx context.Context, secret string, t Token) error {
 		return err
 	}
 	row := token{
-		Hash: hashSecret(t.Kind, secret), ID: t.ID, Kind: t.Kind, Name: t.Name, Role: t.Role,
+		Hash: hashSecret(t.Kind, secret), ID: t.ID, Kind: plain(t.Kind), Name: plain(t.Name), Role: plain(t.Role),
 		Created: stampOf(t.Created), Expires: stampOf(t.Expires), Data: base64.StdEncoding.EncodeToString(t.Data),
 	}
 	return s.write(ctx, "save a token", func(ctx context.Context, tx bun.Tx) error {
@@ -93,7 +93,7 @@ func (r token) public() (Token, error) {
 // DeleteToken implements [Tokens].
 func (s *DB) DeleteToken(ctx context.Context, id string) error {
 	return s.write(ctx, "end a token", func(ctx context.Context, tx bun.Tx) error {
-		_, err := tx.NewDelete().Model((*token)(nil)).Where("id = ?", id).Exec(ctx)
+		_, err := tx.NewDelete().Model((*token)(nil)).Where("id = ?", plain(id)).Exec(ctx)
 		return err
 	})
 }
@@ -101,7 +101,7 @@ func (s *DB) DeleteToken(ctx context.Context, id string) error {
 // Tokens implements [Tokens].
 func (s *DB) Tokens(ctx context.Context, kind string) ([]Token, error) {
 	var rows []token
-	err := s.bun.NewSelect().Model(&rows).Where("kind = ?", kind).Order("created DESC", "id").Scan(ctx)
+	err := s.bun.NewSelect().Model(&rows).Where("kind = ?", plain(kind)).Order("created DESC", "id").Scan(ctx)
 	out := make([]Token, len(rows))
 	for i, r := range rows {
 		t, bad := r.public()

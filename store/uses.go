@@ -76,7 +76,7 @@ func foldUses(uses []sluicekeep.Use) ([]use, error) {
 		key := useKey{u.Port, u.Source.Unmap(), stampOf(u.Hour.Truncate(time.Hour))}
 		row := use{
 			Transport: string(u.Transport), Port: int64(u.Number), Source: key.source.String(), Hour: key.hour,
-			FirstAt: stampOf(u.First), LastAt: stampOf(u.Last), Observer: u.By,
+			FirstAt: stampOf(u.First), LastAt: stampOf(u.Last), Observer: plain(u.By),
 			BytesIn: count(u.BytesIn), BytesOut: count(u.BytesOut),
 		}
 		if old, ok := folded[key]; ok {

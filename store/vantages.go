@@ -34,7 +34,7 @@ func (s *DB) PutVantage(ctx context.Context, v sluicekeep.Vantage) error {
 // DeleteVantage implements [Vantages].
 func (s *DB) DeleteVantage(ctx context.Context, name string) error {
 	return s.write(ctx, "remove the vantage", func(ctx context.Context, tx bun.Tx) error {
-		res, err := tx.NewDelete().Model((*vantage)(nil)).Where("name = ?", name).Exec(ctx)
+		res, err := tx.NewDelete().Model((*vantage)(nil)).Where("name = ?", plain(name)).Exec(ctx)
 		if err != nil {
 			return err
 		}

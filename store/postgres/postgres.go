@@ -86,8 +86,12 @@ func Explain(name string, err error) error {
 	case errors.As(err, &e):
 		return explainCode(name, e, err)
 	case errors.As(err, &refused):
-		return sluicekeep.Errorf(sluicekeep.Unavailable, "start PostgreSQL, or correct the database URL",
-			"no connection to the database %s: %w", name, errors.Unwrap(refused))
+		// One line for each address that was tried becomes one line in all.
+		tried := strings.ReplaceAll(refused.Unwrap().Error(), "\n", "")
+		said = sluicekeep.Errorf(sluicekeep.Unavailable, "start PostgreSQL, or correct the database URL",
+			"no connection to the database %s: %s", name, strings.ReplaceAll(tried, "\t", ", "))
+		said.Err = err
+		return said
 	}
 	return err
 }
