@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Record is one entry. Append fills Seq, and At when it is zero.
+// Record is one entry. Append fills Seq and Reserved, and At when it is zero.
 type Record struct {
 	Seq    uint64    `json:"seq"`
 	At     time.Time `json:"at"`
@@ -15,13 +15,19 @@ type Record struct {
 	// sets Allowance bytes of disk aside for the records that take it back.
 	Intent bool `json:"intent,omitempty"`
 	// End marks the last record of its change: it gives the allowance back.
-	End  bool            `json:"end,omitempty"`
-	Data json.RawMessage `json:"data,omitempty"`
+	End bool `json:"end,omitempty"`
+	// Reserved tells replay that the record was paid from the allowance.
+	Reserved bool            `json:"reserved,omitempty"`
+	Data     json.RawMessage `json:"data,omitempty"`
 }
 
 // Allowance is the room in bytes that every intent sets aside for its undo
-// and expiry records.
+// and expiry records, their frames included.
 const Allowance = 8 << 10
 
 // MaxRecord is the largest encoded record in bytes.
 const MaxRecord = 4 << 20
+
+// kindCompacted heads a compacted file. It carries the sequence on and is
+// never shown to callers.
+const kindCompacted = "journal.compacted"
