@@ -71,12 +71,12 @@ func account(owed map[string]int64, rec Record, size int64) {
 // written by a later write: then what stood here had been acknowledged.
 func (r *replayed) tail(b []byte, why error) error {
 	rest := b[r.end:]
-	for i := 1; ; i++ {
-		n := bytes.Index(rest[min(i, len(rest)):], []byte(magic))
-		if n < 0 {
-			break
+	for i := range rest {
+		// Text inside a record cannot pose as a frame: JSON has no bare line end.
+		starts := i == 0 || rest[i-1] == '\n' || rest[i-1] == 0
+		if !starts || rest[i] != magic[0] {
+			continue
 		}
-		i += n
 		if f, err := parseFrame(rest[i:]); err == nil && f.base > r.seq+1 {
 			return damage{r.end, why.Error()}
 		}
