@@ -88,3 +88,14 @@ func testWatching(t *testing.T, db *store.DB) {
 	want(at(0), 70*time.Minute, at(0))
 	wantKind(t, db.Watching(t.Context(), at(2), at(1)), sluicekeep.Invalid)
 }
+
+// Uses makes uses of one port by n sources.
+func Uses(n int) []sluicekeep.Use {
+	uses := make([]sluicekeep.Use, n)
+	source := netip.MustParseAddr("10.0.0.1")
+	for i := range uses {
+		uses[i] = useAt(source.String(), 6379, epoch(), 100, 100)
+		source = source.Next()
+	}
+	return uses
+}
