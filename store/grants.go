@@ -93,9 +93,16 @@ func endGrant(ctx context.Context, tx bun.Tx, row grant, at time.Time, because s
 	if err != nil {
 		return err
 	}
-	row.Body, row.Ended = body, stampOf(at)
-	_, err = tx.NewUpdate().Model(&row).Column("body", "ended").WherePK().Exec(ctx)
-	return err
+	// The condition keeps a grant that another server wrote meanwhile.
+	res, err := tx.NewUpdate().Model(&grant{ID: row.ID, Body: body, Ended: stampOf(at)}).
+		Column("body", "ended").WherePK().Where("body = ?", row.Body).Exec(ctx)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	return sluicekeep.Errorf(sluicekeep.Conflict, "try again", "the grant %s was changed by someone else meanwhile", row.ID)
 }
 
 // Grants implements [Grants].

@@ -131,13 +131,15 @@ func saveProbes(ctx context.Context, tx bun.Tx, rows []answer) error {
 	return chunked(latest, probeRows, func(rows []latestProbe) error {
 		_, err := tx.NewInsert().Model(&rows).On("CONFLICT (vantage, address, transport, port) DO UPDATE").
 			Set("zone = EXCLUDED.zone").Set("reach = EXCLUDED.reach").
-			Set("reason = EXCLUDED.reason").Set("at = EXCLUDED.at").Exec(ctx)
+			Set("reason = EXCLUDED.reason").Set("at = EXCLUDED.at").
+			Where("EXCLUDED.at >= p.at").Exec(ctx)
 		return err
 	})
 }
 
-// knownAnswers reads what is known from the vantages of rows, and locks it
-// where the database has row locks.
+// knownAnswers reads what is known from the vantages of rows. One vantage is
+// worked by one prober, so nothing is locked; should two meet after all, the
+// later answer stays and the history may lack one entry.
 func knownAnswers(ctx context.Context, tx bun.Tx, rows []answer) (map[target]answer, error) {
 	vantages := map[string]bool{}
 	for _, a := range rows {

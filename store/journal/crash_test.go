@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,13 +78,59 @@ func TestKill(t *testing.T) {
 	t.Logf("%d records, %d acknowledged, all there", acked, acked)
 }
 
-// writeForever appends notes and says so until it is killed, compacting now
-// and then would renumber, so it only appends.
+// writeForever appends notes and says so until it is killed.
 func writeForever(t *testing.T, dir string) {
 	j, records := open(t, dir)
 	for n := len(records); ; n++ {
 		must(t, j.Append(context.Background(), note(n)))
 		fmt.Println("ack", n+1)
+	}
+}
+
+// TestKillWhileCompacting kills a writer that compacts all the time down to
+// its last notes: the last acknowledged note is there, whichever file is.
+func TestKillWhileCompacting(t *testing.T) {
+	if dir, ok := playing("compacter"); ok {
+		compactForever(t, dir)
+	}
+	dir := t.TempDir()
+	for range 10 {
+		cmd := role(t, "compacter", dir)
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		acked := ""
+		stop := 1 + rand.IntN(40)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if id, ok := strings.CutPrefix(lines.Text(), "ack "); ok {
+				acked = id
+				if stop--; stop == 0 {
+					must(t, cmd.Process.Kill())
+				}
+			}
+		}
+		_ = cmd.Wait() // it was killed
+		j, records := open(t, dir)
+		must(t, j.Close())
+		if !slices.ContainsFunc(records, func(r journal.Record) bool { return r.Change == acked }) {
+			t.Fatalf("note %s was acknowledged and is not among %d records", acked, len(records))
+		}
+	}
+}
+
+func compactForever(t *testing.T, dir string) {
+	j, records := open(t, dir)
+	start := 0
+	if len(records) > 0 {
+		_, err := fmt.Sscanf(records[len(records)-1].Change, "c-%d", &start)
+		must(t, err)
+	}
+	for n := start + 1; ; n++ {
+		must(t, j.Append(context.Background(), note(n)))
+		fmt.Println("ack " + note(n).Change)
+		if n%3 == 0 {
+			must(t, j.Compact(context.Background(), note(n-1), note(n)))
+		}
 	}
 }
 
@@ -158,6 +205,12 @@ func TestFullDisk(t *testing.T) {
 			t.Fatalf("%d records for %d intents and an undo", len(records), accepted)
 		}
 		wantError(t, j.Append(ctx, journal.Record{Kind: "intent", Change: "c-x", Intent: true}), sluicekeep.Unavailable, "full")
+		small := 0 // what is too little for an intent may be used by others
+		for err = nil; err == nil; small++ {
+			err = j.Append(ctx, journal.Record{Kind: "note"})
+		}
+		wantError(t, err, sluicekeep.Unavailable, "full")
+		wantError(t, j.AppendReserved(ctx, undo("c-x", true)), sluicekeep.Unavailable, "full") // paid by nobody
 		must(t, j.AppendReserved(ctx, undo("c-0", true)))
 		for n := 1; n < accepted; n++ {
 			must(t, j.AppendReserved(ctx, undo(fmt.Sprint("c-", n), false)))
@@ -165,7 +218,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		must(t, j.Close())
 		j, records = open(t, dir)
-		if want := accepted * 3; len(records) != want {
+		if want := accepted*3 + small - 1; len(records) != want {
 			t.Fatalf("%d records, want %d", len(records), want)
 		}
 		must(t, os.Remove(filepath.Join(dir, "filler")))

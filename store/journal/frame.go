@@ -38,9 +38,19 @@ func castagnoli(parts ...[]byte) uint32 {
 	return sum
 }
 
+// encode writes rec as one line of JSON without its end. Data stays as it is
+// but for white space between its parts.
+func encode(rec Record) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(rec)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
 // appendFrame encodes rec behind dst.
 func appendFrame(dst []byte, rec Record, base uint64) ([]byte, error) {
-	body, err := json.Marshal(rec)
+	body, err := encode(rec)
 	if err != nil {
 		return dst, err
 	}

@@ -262,17 +262,23 @@ func (j *Journal) admit(b *batch, rec Record) error {
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "restart sluicekeep",
 			"the journal in %s is out of use: %w", j.dir, j.broken)
 	}
+	if rec.Change == "" && (rec.Intent || rec.Reserved) {
+		return sluicekeep.Errorf(sluicekeep.Invalid, "name its change", "record %s belongs to no change", rec.Kind)
+	}
 	rec.Seq = b.seq + 1
 	bytes, err := appendFrame(b.bytes, rec, b.base)
 	if err != nil {
 		return sluicekeep.Errorf(sluicekeep.Invalid, "make it smaller", "record %s of %s: %w", rec.Kind, rec.Change, err)
 	}
+	size := int64(len(bytes) - len(b.bytes))
 	before, had := j.owed[rec.Change]
-	account(j.owed, rec, int64(len(bytes)-len(b.bytes)))
+	account(j.owed, rec, size)
 	grown, err := j.ensure(j.end + int64(len(bytes)) + j.debt())
 	b.grown = b.grown || grown
-	// An undo may use the last byte there is.
-	if err != nil && (!rec.Reserved || j.end+int64(len(bytes)) > j.room) {
+	// What was paid for in advance is written if there is a byte for it at all;
+	// beyond its allowance a change may not use up the undo of others.
+	paid := rec.Reserved && size <= before && j.end+int64(len(bytes)) <= j.room
+	if err != nil && !paid {
 		delete(j.owed, rec.Change)
 		if had {
 			j.owed[rec.Change] = before

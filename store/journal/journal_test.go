@@ -52,7 +52,7 @@ func wantError(t testing.TB, err error, kind sluicekeep.Kind, words ...string) {
 
 // note makes the record with number n, which says so.
 func note(n int) journal.Record {
-	data, _ := json.Marshal(map[string]any{"n": n, "pad": strings.Repeat("é", n%50)})
+	data := fmt.Appendf(nil, `{"n":%d,"pad":"<%s>\\u2028"}`, n, strings.Repeat("é", n%50))
 	return journal.Record{
 		At: time.Date(2026, 3, 1, 0, 0, n, 0, time.UTC), Kind: "note", Change: fmt.Sprint("c-", n), Data: data,
 	}
@@ -189,7 +189,11 @@ func TestDamage(t *testing.T) {
 func frame(seq, base int) string {
 	rec := note(seq - 1)
 	rec.Seq = uint64(seq)
-	body, _ := json.Marshal(rec)
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(rec)
+	body := bytes.TrimSpace(line.Bytes())
 	sum := crc32.Checksum(fmt.Appendf(nil, "%016x%s", base, body), crc32.MakeTable(crc32.Castagnoli))
 	return fmt.Sprintf("J1 %08x %08x %016x %s\n", len(body), sum, base, body)
 }
@@ -299,6 +303,7 @@ func TestCancelledBeforeItIsWritten(t *testing.T) {
 	wantError(t, j.Append(t.Context(), journal.Record{Data: json.RawMessage("{")}), sluicekeep.Invalid)
 	big, _ := json.Marshal(strings.Repeat("x", journal.MaxRecord))
 	wantError(t, j.Append(t.Context(), journal.Record{Data: big}), sluicekeep.Invalid)
+	wantError(t, j.Append(t.Context(), journal.Record{Intent: true}), sluicekeep.Invalid)
 	must(t, j.Append(t.Context(), note(0)))
 	must(t, j.Close())
 	j, records := open(t, dir)

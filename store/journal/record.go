@@ -17,8 +17,9 @@ type Record struct {
 	// End marks the last record of its change: it gives the allowance back.
 	End bool `json:"end,omitempty"`
 	// Reserved tells replay that the record was paid from the allowance.
-	Reserved bool            `json:"reserved,omitempty"`
-	Data     json.RawMessage `json:"data,omitempty"`
+	Reserved bool `json:"reserved,omitempty"`
+	// Data is JSON of the caller; white space between its parts is not kept.
+	Data json.RawMessage `json:"data,omitempty"`
 }
 
 // Allowance is the room in bytes that every intent sets aside for its undo

@@ -64,6 +64,7 @@ func Open(ctx context.Context, path string) (*bun.DB, error) {
 func dsn(path string) string {
 	q := url.Values{"_pragma": {
 		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "trusted_schema(0)",
+		"journal_size_limit(67108864)", // a long reader must not leave a huge log behind
 	}}
 	// Transactions that write later would otherwise begin as readers and fail
 	// when another writer was faster.
@@ -167,7 +168,11 @@ func Explain(path string, err error) error {
 	if !errors.As(err, &e) {
 		return explainFile(path, err)
 	}
-	switch e.Code() & 0xff { // the low byte; extended codes say the same in more detail
+	code := e.Code() & 0xff // the low byte; extended codes say the same in more detail
+	if (code == sqlite3.SQLITE_IOERR || code == sqlite3.SQLITE_CANTOPEN) && diskFull(dir) {
+		code = sqlite3.SQLITE_FULL // SQLite says so only of the file itself, not of its log
+	}
+	switch code {
 	case sqlite3.SQLITE_FULL:
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "free space on the disk of "+dir,
 			"the disk of the database %s is full: %w", path, err)
@@ -185,6 +190,11 @@ func Explain(path string, err error) error {
 			"the disk of the database %s fails: %w", path, err)
 	}
 	return err
+}
+
+func diskFull(dir string) bool {
+	var st syscall.Statfs_t
+	return syscall.Statfs(dir, &st) == nil && st.Bavail == 0
 }
 
 func explainFile(path string, err error) error {

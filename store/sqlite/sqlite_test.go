@@ -69,26 +69,58 @@ func TestPragmas(t *testing.T) {
 	}
 }
 
-// TestCopyBeforeMigration makes a database look like one of an older schema:
-// the migration fails or not, the copy is there, whole and private.
-func TestCopyBeforeMigration(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s.db")
+// older makes a database of schema 1 with something in it.
+func older(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s.db")
 	db, err := sqlite.Open(t.Context(), path)
-	must(t, err)
-	_, err = db.Exec("INSERT INTO vantages VALUES ('v', '{}')")
 	must(t, err)
 	must(t, db.Close())
 	if copies, _ := filepath.Glob(path + ".before-*"); len(copies) != 0 {
 		t.Fatalf("a new database made the copies %v", copies)
 	}
-	// Version 1 is undone in the books only, so that running it again fails.
-	edit(t, path, "UPDATE schema_version SET version_id = -version_id WHERE version_id = 1",
-		"INSERT INTO schema_version (version_id, is_applied) VALUES (0, 1)")
-	_, err = sqlite.Open(t.Context(), path)
-	if err == nil || strings.Contains(err.Error(), "\n") {
-		t.Fatalf("got %v, want one line on the failed migration", err)
+	edit(t, path, "INSERT INTO vantages VALUES ('v', '{}')",
+		"DROP TABLE tokens", "DROP TABLE request_keys", "DELETE FROM schema_version WHERE version_id > 1")
+	return path
+}
+
+// TestCopyBeforeMigration upgrades an older database: a whole and private
+// copy of it stays beside it. A copy that a crash left half done is no harm.
+func TestCopyBeforeMigration(t *testing.T) {
+	path := older(t)
+	must(t, os.WriteFile(path+".before-0002.part", []byte("half a copy"), 0o600))
+	db, err := sqlite.Open(t.Context(), path)
+	must(t, err)
+	defer db.Close()
+	_, err = db.Exec("SELECT hash FROM tokens")
+	must(t, err)
+
+	files, err := filepath.Glob(path + ".before-*")
+	must(t, err)
+	if len(files) != 1 || files[0] != path+".before-0002" {
+		t.Fatalf("found the copies %v", files)
 	}
-	edit(t, path, "SELECT body FROM vantages WHERE name = 'v'")
+	st, err := os.Stat(files[0])
+	must(t, err)
+	if st.Mode().Perm() != 0o600 {
+		t.Errorf("the copy has mode %v", st.Mode())
+	}
+	edit(t, files[0], "INSERT INTO vantages SELECT 'copied', body FROM vantages WHERE name = 'v'",
+		"CREATE TABLE tokens (only_if_missing TEXT)")
+}
+
+// TestFailedMigration leaves the database as it was: a migration is one
+// transaction.
+func TestFailedMigration(t *testing.T) {
+	path := older(t)
+	edit(t, path, "CREATE TABLE request_keys (in_the_way TEXT)")
+	for range 2 {
+		_, err := sqlite.Open(t.Context(), path)
+		if err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
+			t.Fatalf("got %v, want one line on the failed migration of %s", err, path)
+		}
+	}
+	edit(t, path, "SELECT in_the_way FROM request_keys", "CREATE TABLE tokens (only_if_missing TEXT)")
 }
 
 func TestNewerSchemaIsRefused(t *testing.T) {
@@ -140,6 +172,20 @@ func inMounts(t *testing.T, size int, play func(dir string)) {
 	}
 }
 
+// fill takes every free byte of the disk.
+func fill(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	must(t, err)
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 512))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
 // TestFullDisk fills the disk under an open database: writes are refused with
 // one line, what was committed stays, and all works again when there is room.
 func TestFullDisk(t *testing.T) {
@@ -156,6 +202,14 @@ func TestFullDisk(t *testing.T) {
 		}
 		wantError(t, sqlite.Explain(path, err), sluicekeep.Unavailable, "full", dir)
 		must(t, db.Close())
+		fill(t, dir)
+		if db, err := sqlite.Open(t.Context(), path); err != nil {
+			wantError(t, err, sluicekeep.Unavailable, "full", dir)
+		} else {
+			must(t, db.Close())
+		}
+		_, err = sqlite.Open(t.Context(), filepath.Join(dir, "new.db"))
+		wantError(t, err, sluicekeep.Unavailable, "full", dir)
 		must(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=16777216"))
 		db, err = sqlite.Open(t.Context(), path)
 		must(t, err)

@@ -189,6 +189,28 @@ func testTwoProcesses(t *testing.T, dsn string) {
 	}
 }
 
+// testOpenedAtOnce opens a new database from many sides: each finds the whole
+// schema, whoever makes it.
+func testOpenedAtOnce(t *testing.T, dsn string) {
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			db, err := store.Open(t.Context(), dsn)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := db.NextChangeID(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func testOpenAgain(t *testing.T, dsn string) {
 	db, err := store.Open(t.Context(), dsn)
 	must(t, err)

@@ -51,6 +51,7 @@ func Run(t *testing.T, place func(t *testing.T) string) {
 		t.Run(name, func(t *testing.T) { test(t, Open(t, place(t))) })
 	}
 	t.Run("two processes", func(t *testing.T) { testTwoProcesses(t, place(t)) })
+	t.Run("opened at once", func(t *testing.T) { testOpenedAtOnce(t, place(t)) })
 	t.Run("open again", func(t *testing.T) { testOpenAgain(t, place(t)) })
 }
 
