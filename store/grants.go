@@ -102,7 +102,8 @@ func endGrant(ctx context.Context, tx bun.Tx, row grant, at time.Time, because s
 	if n, err := res.RowsAffected(); err != nil || n > 0 {
 		return err
 	}
-	return sluicekeep.Errorf(sluicekeep.Conflict, "try again", "the grant %s was changed by someone else meanwhile", row.ID)
+	return sluicekeep.Errorf(sluicekeep.Conflict, "try again",
+		"the grant %s was changed by someone else meanwhile", row.ID)
 }
 
 // Grants implements [Grants].
@@ -176,7 +177,8 @@ func putPolicy(ctx context.Context, tx bun.Tx, p Policy) error {
 func (s *DB) Policy(ctx context.Context) (Policy, error) {
 	all, err := s.Policies(ctx, 1)
 	if err == nil && len(all) == 0 {
-		err = sluicekeep.Errorf(sluicekeep.NotFound, "draft one with sluicekeep policy init", "no policy was applied yet")
+		err = sluicekeep.Errorf(sluicekeep.NotFound, "draft one with sluicekeep policy init",
+			"no policy was applied yet")
 	}
 	if err != nil {
 		return Policy{}, err

@@ -51,9 +51,11 @@ func claimed(ctx context.Context, tx bun.Tx, key, request string) ([]byte, bool,
 	}
 	switch {
 	case row.Request != request:
-		return nil, false, sluicekeep.Errorf(sluicekeep.Conflict, "make a new key", "this idempotency key was used for another request")
+		return nil, false, sluicekeep.Errorf(sluicekeep.Conflict, "make a new key",
+			"this idempotency key was used for another request")
 	case !row.Settled:
-		return nil, false, sluicekeep.Errorf(sluicekeep.Conflict, "wait, then ask again", "the same request is still at work")
+		return nil, false, sluicekeep.Errorf(sluicekeep.Conflict, "wait, then ask again",
+			"the same request is still at work")
 	}
 	reply, err := base64.StdEncoding.DecodeString(row.Reply)
 	return reply, true, err

@@ -47,7 +47,8 @@ func (a answer) target() target { return target{a.Vantage, a.Address, a.Transpor
 
 func answerOf(p sluicekeep.Probe) (answer, error) {
 	if !p.Address.IsValid() || p.Transport.Number() == 0 {
-		return answer{}, sluicekeep.Errorf(sluicekeep.Invalid, "report address and port", "a probe from %q has no target", p.Vantage)
+		return answer{}, sluicekeep.Errorf(sluicekeep.Invalid, "report address and port",
+			"a probe from %q has no target", p.Vantage)
 	}
 	return answer{
 		p.Vantage, p.Address.String(), string(p.Transport), int64(p.Number),

@@ -128,7 +128,8 @@ func (p *present) compare(ps []sluicekeep.Profile) (difference, error) {
 
 func (d *difference) add(at place, p sluicekeep.Profile, o openSpan) error {
 	if !at.address.IsValid() {
-		return sluicekeep.Errorf(sluicekeep.Invalid, "give every port an address", "port %s of %s has no address", p.Port, p.Asset)
+		return sluicekeep.Errorf(sluicekeep.Invalid, "give every port an address",
+			"port %s of %s has no address", p.Port, p.Asset)
 	}
 	body, err := json.Marshal(lasting(p))
 	if err != nil {

@@ -35,7 +35,8 @@ func hashSecret(kind, secret string) string {
 // PutToken implements [Tokens].
 func (s *DB) PutToken(ctx context.Context, secret string, t Token) error {
 	if secret == "" {
-		return sluicekeep.Errorf(sluicekeep.Invalid, "make a random secret", "a token of kind %s has an empty secret", t.Kind)
+		return sluicekeep.Errorf(sluicekeep.Invalid, "make a random secret",
+			"a token of kind %s has an empty secret", t.Kind)
 	}
 	if err := checkName("token", t.ID); err != nil {
 		return err

@@ -71,7 +71,8 @@ func foldUses(uses []sluicekeep.Use) ([]use, error) {
 	folded := make(map[useKey]use, len(uses))
 	for _, u := range uses {
 		if !u.Source.IsValid() || u.Transport.Number() == 0 || u.Number == 0 {
-			return nil, sluicekeep.Errorf(sluicekeep.Invalid, "report port and source", "a use of %s has no source or port", u.Port)
+			return nil, sluicekeep.Errorf(sluicekeep.Invalid, "report port and source",
+				"a use of %s has no source or port", u.Port)
 		}
 		key := useKey{u.Port, u.Source.Unmap(), stampOf(u.Hour.Truncate(time.Hour))}
 		row := use{

@@ -31,7 +31,8 @@ func (j *Journal) Compact(ctx context.Context, snapshot ...Record) error {
 		return explain(j.dir, "compact the journal", errors.Join(err, next.discard()))
 	}
 	old := j.file
-	j.file, j.seq, j.end, j.room, j.owed = next.file, next.seq, next.end, next.room, next.owed
+	j.file, j.seq, j.end = next.file, next.seq, next.end
+	j.room, j.grown, j.owed = next.room, next.grown, next.owed
 	if err := syncDir(j.dir); err != nil {
 		j.broken = err // which of the two files a crash would show is unknown
 		return explain(j.dir, "compact the journal", err)
@@ -46,7 +47,7 @@ func (j *Journal) create(snapshot []Record) error {
 		return err
 	}
 	j.file = f
-	b := batch{base: j.seq + 1, seq: j.seq, grown: true}
+	b := batch{base: j.seq + 1, seq: j.seq}
 	head := Record{Kind: kindCompacted}
 	for _, rec := range append([]Record{head}, snapshot...) {
 		if err := j.admit(&b, rec); err != nil {

@@ -204,7 +204,8 @@ func TestFullDisk(t *testing.T) {
 		if len(records) != accepted+1 {
 			t.Fatalf("%d records for %d intents and an undo", len(records), accepted)
 		}
-		wantError(t, j.Append(ctx, journal.Record{Kind: "intent", Change: "c-x", Intent: true}), sluicekeep.Unavailable, "full")
+		err = j.Append(ctx, journal.Record{Kind: "intent", Change: "c-x", Intent: true})
+		wantError(t, err, sluicekeep.Unavailable, "full")
 		small := 0 // what is too little for an intent may be used by others
 		for err = nil; err == nil; small++ {
 			err = j.Append(ctx, journal.Record{Kind: "note"})

@@ -55,6 +55,7 @@ type Journal struct {
 	seq    uint64           // of the last durable record
 	end    int64            // where the next frame goes
 	room   int64            // bytes of the file that have blocks
+	grown  bool             // room grew since the last full sync
 	owed   map[string]int64 // allowances set aside, by change
 	broken error            // a write failed: nothing is certain until Open
 }
@@ -253,7 +254,6 @@ type batch struct {
 	bytes []byte
 	base  uint64
 	seq   uint64
-	grown bool // the file was allocated further
 }
 
 // admit adds rec to b, if there is room for it and for all that is owed.
@@ -273,8 +273,7 @@ func (j *Journal) admit(b *batch, rec Record) error {
 	size := int64(len(bytes) - len(b.bytes))
 	before, had := j.owed[rec.Change]
 	account(j.owed, rec, size)
-	grown, err := j.ensure(j.end + int64(len(bytes)) + j.debt())
-	b.grown = b.grown || grown
+	err = j.ensure(j.end + int64(len(bytes)) + j.debt())
 	// What was paid for in advance is written if there is a byte for it at all;
 	// beyond its allowance a change may not use up the undo of others.
 	paid := rec.Reserved && size <= before && j.end+int64(len(bytes)) <= j.room
@@ -297,7 +296,7 @@ func (j *Journal) write(b batch) error {
 	}
 	_, err := j.file.WriteAt(b.bytes, j.end)
 	if err == nil {
-		err = j.sync(b.grown)
+		err = j.sync()
 	}
 	if err != nil {
 		j.broken = err
@@ -308,10 +307,12 @@ func (j *Journal) write(b batch) error {
 }
 
 // sync waits for the disk; a file that was allocated further needs its
-// metadata there too.
-func (j *Journal) sync(metadata bool) error {
-	if metadata {
-		return j.file.Sync()
+// metadata there too, or a crash would give the room back.
+func (j *Journal) sync() error {
+	if !j.grown {
+		return unix.Fdatasync(int(j.file.Fd()))
 	}
-	return unix.Fdatasync(int(j.file.Fd()))
+	err := j.file.Sync()
+	j.grown = err != nil
+	return err
 }

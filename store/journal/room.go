@@ -40,29 +40,29 @@ func (j *Journal) Reserve(ctx context.Context, n int64) error {
 	if j.broken != nil {
 		return explain(j.dir, "reserve room in the journal", j.broken)
 	}
-	grown, err := j.ensure(j.end + j.debt() + n)
-	if err == nil && grown {
-		err = j.file.Sync()
+	err := j.ensure(j.end + j.debt() + n)
+	if err == nil && j.grown {
+		err = j.sync()
 	}
 	return explain(j.dir, "reserve room in the journal", err)
 }
 
-// ensure sees to it that the first n bytes of the file have blocks, and
-// reports whether it had to allocate.
-func (j *Journal) ensure(n int64) (grown bool, err error) {
+// ensure sees to it that the first n bytes of the file have blocks.
+func (j *Journal) ensure(n int64) error {
 	if n <= j.room {
-		return false, nil
+		return nil
 	}
 	want := roundUp(n, ahead)
-	if err = allocate(j.file, j.room, want-j.room); full(err) {
+	err := allocate(j.file, j.room, want-j.room)
+	if full(err) {
 		want = roundUp(n, page)
 		err = allocate(j.file, j.room, want-j.room)
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	j.room = want
-	return true, nil
+	j.room, j.grown = want, true
+	return nil
 }
 
 // takeStock finds out how much of the file has blocks. A file that was copied
@@ -73,7 +73,7 @@ func (j *Journal) takeStock(size int64) {
 	if size > j.end && allocate(j.file, j.end, size-j.end) == nil {
 		j.room = size
 	}
-	_, _ = j.ensure(j.end + j.debt()) // a full disk shows at the next intent
+	_ = j.ensure(j.end + j.debt()) // a full disk shows at the next intent
 }
 
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
@@ -113,7 +113,8 @@ func explain(dir, work string, err error) error {
 		return sluicekeep.Errorf(sluicekeep.Denied, "run as its owner, or choose another with --data",
 			"the state directory %s may not be written: %w", dir, err)
 	case errors.Is(err, unix.ELOOP):
-		return sluicekeep.Errorf(sluicekeep.Denied, "remove the link", "a file of the journal in %s is a symbolic link: %w", dir, err)
+		return sluicekeep.Errorf(sluicekeep.Denied, "remove the link",
+			"a file of the journal in %s is a symbolic link: %w", dir, err)
 	case errors.Is(err, unix.ENOTDIR):
 		return sluicekeep.Errorf(sluicekeep.Invalid, "choose a directory with --data", "%s is not a directory: %w", dir, err)
 	}

@@ -105,9 +105,11 @@ func explainCode(name string, e *pgconn.PgError, err error) error {
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "check the user, its password and its rights in PostgreSQL",
 			"the database %s does not let us in: %w", name, err)
 	case e.Code == "3D000":
-		return sluicekeep.Errorf(sluicekeep.Unavailable, "create it with createdb", "the database %s does not exist: %w", name, err)
+		return sluicekeep.Errorf(sluicekeep.Unavailable, "create it with createdb",
+			"the database %s does not exist: %w", name, err)
 	case e.Code == "25006":
-		return sluicekeep.Errorf(sluicekeep.Unavailable, "connect to the primary", "the database %s is read-only: %w", name, err)
+		return sluicekeep.Errorf(sluicekeep.Unavailable, "connect to the primary",
+			"the database %s is read-only: %w", name, err)
 	case strings.HasPrefix(e.Code, "53"), strings.HasPrefix(e.Code, "57"), strings.HasPrefix(e.Code, "58"):
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "look into the log of PostgreSQL",
 			"the database %s cannot answer now: %w", name, err)
