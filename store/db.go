@@ -66,6 +66,13 @@ func explainPostgres(dsn string) func(error) error {
 // Close closes the database; whatever was answered is already safe.
 func (s *DB) Close() error { return s.bun.Close() }
 
+// Schema returns the number of the last migration of the open database.
+func (s *DB) Schema(ctx context.Context) (int64, error) {
+	var n int64
+	err := s.bun.NewSelect().Table("schema_version").ColumnExpr("MAX(version_id)").Scan(ctx, &n)
+	return n, s.failed("read the schema version", err)
+}
+
 // write runs f in one transaction. Work names what failed, in an error.
 func (s *DB) write(ctx context.Context, work string, f func(ctx context.Context, tx bun.Tx) error) error {
 	if s.writing != nil {
@@ -114,9 +121,16 @@ type stamp int64
 // forever ends what has not ended.
 const forever stamp = math.MaxInt64
 
+// stampOf keeps hostile times in range: before 1970 counts as 1970, and after
+// 2262 as the end of 2261, which is still not for ever.
 func stampOf(t time.Time) stamp {
-	if t.IsZero() {
+	switch {
+	case t.IsZero():
 		return 0
+	case t.Year() < 1970:
+		return 1
+	case t.Year() > 2261:
+		return forever - 1
 	}
 	return stamp(t.UnixNano())
 }

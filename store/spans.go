@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -247,7 +248,7 @@ func (d difference) begin(ctx context.Context, tx bun.Tx, a asset, now *present)
 	if len(d.begun) == 0 {
 		return nil
 	}
-	known, err := firstSeen(ctx, tx, a.Name)
+	known, err := d.comebacks(ctx, tx, a.Name)
 	if err != nil {
 		return err
 	}
@@ -276,9 +277,13 @@ func (d difference) begin(ctx context.Context, tx bun.Tx, a asset, now *present)
 	return err
 }
 
-// firstSeen returns when the endpoints of an asset that have vanished were
-// first seen, so that one that comes back is not new.
-func firstSeen(ctx context.Context, tx bun.Tx, asset string) (map[place]stamp, error) {
+// comebacks returns when endpoints that have no open span were first seen, so
+// that one that comes back is not new. It reads history only when it must.
+func (d difference) comebacks(ctx context.Context, tx bun.Tx, asset string) (map[place]stamp, error) {
+	fresh := slices.ContainsFunc(slices.Collect(maps.Values(d.begun)), func(sp span) bool { return sp.FirstSeen == 0 })
+	if !fresh {
+		return nil, nil
+	}
 	var spans []span
 	err := tx.NewSelect().Model(&spans).Column("address", "transport", "port").
 		ColumnExpr("MIN(first_seen) AS first_seen").Where("asset = ?", asset).

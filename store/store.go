@@ -47,7 +47,8 @@ type Clients interface {
 	// latest Last and the larger byte counts win, so a repeat is harmless.
 	SaveUses(ctx context.Context, uses []sluicekeep.Use) error
 	// Clients folds the uses that end at or after since into clients, sorted
-	// by port and source. Zone is left empty: only the caller knows zones.
+	// by port and source. By is the most exact observer. Zone is left empty:
+	// only the caller knows zones.
 	Clients(ctx context.Context, since time.Time) ([]sluicekeep.Client, error)
 	// Watching records that uses were watched from one time to another;
 	// spans that touch, or lie at most WatchGap apart, become one.

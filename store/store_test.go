@@ -101,6 +101,32 @@ func Example() {
 	// web-01 0.0.0.0:6379/tcp closed
 }
 
+func TestPostgreSQLOfANewerSchemaIsRefused(t *testing.T) {
+	dsn := postgresPlace(t)
+	db, err := store.Open(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := db.Schema(t.Context()); err != nil || n < 2 {
+		t.Fatalf("schema %d, error %v", n, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "INSERT INTO schema_version (version_id, is_applied) VALUES (99, true)"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = store.Open(t.Context(), dsn)
+	if err == nil || !strings.Contains(err.Error(), "schema 99") {
+		t.Fatalf("got %v, want a refusal of schema 99", err)
+	}
+}
+
 func TestPostgreSQLSaysWhatToDo(t *testing.T) {
 	for dsn, want := range map[string]string{
 		"postgres://nobody:hunter2@127.0.0.1:1/x": "start PostgreSQL",

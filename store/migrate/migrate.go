@@ -59,15 +59,6 @@ func Up(ctx context.Context, db *sql.DB, set Set) error {
 	return nil
 }
 
-// Version returns the schema of the database and that of this binary.
-func Version(ctx context.Context, db *sql.DB, set Set) (have, want int64, err error) {
-	p, err := provider(db, set)
-	if err != nil {
-		return 0, 0, err
-	}
-	return p.GetVersions(ctx)
-}
-
 func provider(db *sql.DB, set Set) (*goose.Provider, error) {
 	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithTableName("schema_version")}
 	if set.Locker != nil {

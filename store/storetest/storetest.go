@@ -30,6 +30,8 @@ func Run(t *testing.T, place func(t *testing.T) string) {
 		"profiles/as of":      testRoundTrip,
 		"uses/merge":          testUses,
 		"uses/payload hours":  testPayloadHours,
+		"uses/any order":      testUsesInAnyOrder,
+		"watch/union":         testWatchingUnion,
 		"watch/spans":         testWatching,
 		"changes/version":     testChangeVersion,
 		"changes/filter":      testChangeFilter,

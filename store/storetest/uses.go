@@ -8,6 +8,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
 
 	"github.com/sluicekeep/sluicekeep"
 	"github.com/sluicekeep/sluicekeep/store"
@@ -62,6 +63,72 @@ func testPayloadHours(t *testing.T, db *store.DB) {
 	want.First, want.PayloadHours = uses[2].First, 1
 	wantClients(t, db, uses[2].Last, want)
 	wantClients(t, db, uses[5].Last.Add(1))
+}
+
+// testUsesInAnyOrder saves random uses whole, and again shuffled, repeated and
+// in parts: the clients are the same.
+func testUsesInAnyOrder(t *testing.T, db *store.DB) {
+	draw := rapid.Custom(func(rt *rapid.T) sluicekeep.Use {
+		at := epoch().Add(time.Duration(rapid.IntRange(0, 300).Draw(rt, "minute")) * time.Minute)
+		source := rapid.SampledFrom([]string{"10.0.0.1", "10.0.0.2", "2001:db8::1"}).Draw(rt, "source")
+		in, out := rapid.Uint64Range(0, 2).Draw(rt, "in"), rapid.Uint64Range(0, 2).Draw(rt, "out")
+		return useAt(source, rapid.Uint16Range(1, 2).Draw(rt, "port"), at, in, out)
+	})
+	rapid.Check(t, func(rt *rapid.T) {
+		uses := rapid.SliceOfN(draw, 1, 12).Draw(rt, "uses")
+		forget := func() {
+			_, err := db.Prune(t.Context(), epoch().AddDate(9, 0, 0), store.Retention{})
+			must(t, err)
+		}
+		forget()
+		must(t, db.SaveUses(t.Context(), uses))
+		want, err := db.Clients(t.Context(), time.Time{})
+		must(t, err)
+		forget()
+		shuffled := rapid.Permutation(append(uses, uses...)).Draw(rt, "shuffled")
+		cut := rapid.IntRange(0, len(shuffled)).Draw(rt, "cut")
+		must(t, db.SaveUses(t.Context(), shuffled[:cut]))
+		must(t, db.SaveUses(t.Context(), shuffled[cut:]))
+		wantClients(t, db, time.Time{}, want...)
+	})
+}
+
+// testWatchingUnion compares random watches with a line of minutes.
+func testWatchingUnion(t *testing.T, db *store.DB) {
+	const line, gap = 120, int(store.WatchGap / time.Minute)
+	at := func(m int) time.Time { return epoch().Add(time.Duration(m) * time.Minute) }
+	rapid.Check(t, func(rt *rapid.T) {
+		_, err := db.Prune(t.Context(), epoch().AddDate(9, 0, 0), store.Retention{})
+		must(t, err)
+		var watched [line]bool // the minute that begins at the index
+		for range rapid.IntRange(1, 8).Draw(rt, "watches") {
+			from := rapid.IntRange(0, line-2).Draw(rt, "from")
+			to := rapid.IntRange(from+1, min(line-1, from+30)).Draw(rt, "to")
+			must(t, db.Watching(t.Context(), at(from), at(to)))
+			for m := from; m < to; m++ {
+				watched[m] = true
+			}
+		}
+		want, last, start := 0, -gap-1, 0
+		for m, on := range watched {
+			switch {
+			case !on:
+				continue
+			case last >= 0 && m-last-1 <= gap:
+				want += m - last // the minute, and the pause before it
+			default:
+				want, start = want+1, m
+			}
+			last = m
+		}
+		got, err := db.Watched(t.Context(), time.Time{})
+		must(t, err)
+		from, err := db.WatchedSince(t.Context())
+		must(t, err)
+		if got != time.Duration(want)*time.Minute || !from.Equal(at(start)) {
+			rt.Fatalf("watched %v, last from %v; want %d minutes, last from %v", got, from, want, at(start))
+		}
+	})
 }
 
 func testWatching(t *testing.T, db *store.DB) {

@@ -32,6 +32,7 @@ CREATE TABLE coverage (
     until_at BIGINT NOT NULL,
     PRIMARY KEY (topic, from_at)
 );
+CREATE INDEX coverage_until ON coverage (topic, until_at);
 
 -- What was true of an endpoint, from one time until another.
 CREATE TABLE spans (
