@@ -9,6 +9,8 @@ import (
 	"github.com/sluicekeep/sluicekeep"
 )
 
+// change is a row: the columns are what lists select by, the body is the
+// public word as JSON.
 type change struct {
 	bun.BaseModel `bun:"table:changes,alias:change"`
 	ID            string `bun:",pk"`
@@ -20,6 +22,8 @@ type change struct {
 	Body          string
 }
 
+// storyRow is one event of a story. Stories grow while other writers hold a
+// version of the change, so they are kept apart and never conflict.
 type storyRow struct {
 	bun.BaseModel `bun:"table:story,alias:story"`
 	ID            int64 `bun:",pk,autoincrement"`
@@ -66,6 +70,8 @@ func changeRow(c sluicekeep.Change) (change, error) {
 	}, err
 }
 
+// saveChange writes row if its version follows the stored one. When nothing
+// was written it finds out why.
 func saveChange(ctx context.Context, tx bun.Tx, row change) error {
 	exec := tx.NewUpdate().Model(&row).WherePK().Where("version = ?", row.Version-1).Exec
 	if row.Version == 1 {
@@ -89,6 +95,7 @@ func saveChange(ctx context.Context, tx bun.Tx, row change) error {
 		"change %s was changed by someone else meanwhile", row.ID)
 }
 
+// noChange says that an id is unknown.
 func noChange(id string) error {
 	return sluicekeep.Errorf(sluicekeep.NotFound, "see sluicekeep change list", "there is no change %q", id)
 }

@@ -18,6 +18,7 @@ type coverage struct {
 	UntilAt stamp
 }
 
+// coverageRow is coverage as a row.
 type coverageRow struct {
 	bun.BaseModel `bun:"table:coverage,alias:coverage"`
 	coverage

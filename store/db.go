@@ -108,6 +108,7 @@ func next(ctx context.Context, tx bun.Tx, name string) (int64, error) {
 	return row.Value, err
 }
 
+// number is a counter.
 type number struct {
 	bun.BaseModel `bun:"table:numbers,alias:number"`
 	Name          string `bun:",pk"`
@@ -135,6 +136,7 @@ func stampOf(t time.Time) stamp {
 	return stamp(t.UnixNano())
 }
 
+// time is the reverse of stampOf, in UTC.
 func (s stamp) time() time.Time {
 	if s == 0 {
 		return time.Time{}

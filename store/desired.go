@@ -10,6 +10,7 @@ import (
 	"github.com/sluicekeep/sluicekeep"
 )
 
+// helm is the one row that says who steers.
 type helm struct {
 	bun.BaseModel `bun:"table:helm,alias:helm"`
 	ID            int64 `bun:",pk"`

@@ -9,6 +9,7 @@ import (
 	"github.com/sluicekeep/sluicekeep"
 )
 
+// event is a row: the columns are what readers select by.
 type event struct {
 	bun.BaseModel `bun:"table:events,alias:event"`
 	Number        int64 `bun:",pk"`

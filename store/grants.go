@@ -13,6 +13,8 @@ import (
 	"github.com/sluicekeep/sluicekeep"
 )
 
+// grant is a row. Ended is a column besides the tombstone in the body, so that
+// the grants in force are found without reading all that ever were.
 type grant struct {
 	bun.BaseModel `bun:"table:grants,alias:g"`
 	ID            string `bun:",pk"`
@@ -21,6 +23,7 @@ type grant struct {
 	Body          string
 }
 
+// policy is an applied document; every one is kept as evidence.
 type policy struct {
 	bun.BaseModel `bun:"table:policies,alias:policy"`
 	Number        int64 `bun:",pk"`
@@ -40,6 +43,8 @@ func (s *DB) PutGrant(ctx context.Context, g sluicekeep.Grant) error {
 	})
 }
 
+// putGrant writes g unless its id belongs to another source. The condition is
+// part of the statement, so two writers cannot both pass it.
 func putGrant(ctx context.Context, tx bun.Tx, g sluicekeep.Grant) error {
 	if err := checkName("grant", g.ID); err != nil {
 		return err
@@ -77,6 +82,7 @@ func (s *DB) EndGrant(ctx context.Context, id string, at time.Time, because stri
 	})
 }
 
+// endGrant puts the tombstone on a grant that was read as row.
 func endGrant(ctx context.Context, tx bun.Tx, row grant, at time.Time, because string) error {
 	var g sluicekeep.Grant
 	if err := decode(row.Body, &g, "grant "+row.ID); err != nil {
@@ -121,6 +127,7 @@ func (s *DB) Grants(ctx context.Context, all bool) ([]sluicekeep.Grant, error) {
 	return out, nil
 }
 
+// grants reads the rows of the grants in force, or of all.
 func grants(ctx context.Context, db bun.IDB, all bool) ([]grant, error) {
 	var rows []grant
 	q := db.NewSelect().Model(&rows).Order("id")
@@ -159,6 +166,8 @@ func (s *DB) ApplyPolicy(ctx context.Context, p Policy, gs []sluicekeep.Grant) e
 	})
 }
 
+// putPolicy numbers and stores a document. Taking the number first makes two
+// servers that apply a policy take turns.
 func putPolicy(ctx context.Context, tx bun.Tx, p Policy) error {
 	n, err := next(ctx, tx, "policy")
 	if err != nil {

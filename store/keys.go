@@ -10,6 +10,7 @@ import (
 	"github.com/sluicekeep/sluicekeep"
 )
 
+// requestKey is a claimed key; its reply is base64, since it may be any bytes.
 type requestKey struct {
 	bun.BaseModel `bun:"table:request_keys,alias:k"`
 	Name          string `bun:",pk"`

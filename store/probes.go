@@ -26,11 +26,13 @@ type answer struct {
 	At        stamp
 }
 
+// latestProbe is the answer that stands.
 type latestProbe struct {
 	bun.BaseModel `bun:"table:probes,alias:p"`
 	answer
 }
 
+// pastProbe is an answer that a different one has replaced.
 type pastProbe struct {
 	bun.BaseModel `bun:"table:probe_history,alias:h"`
 	ID            int64 `bun:",pk,autoincrement"`
@@ -43,8 +45,10 @@ type target struct {
 	port                        int64
 }
 
+// target returns what a is about.
 func (a answer) target() target { return target{a.Vantage, a.Address, a.Transport, a.Port} }
 
+// answerOf checks p and makes its row.
 func answerOf(p sluicekeep.Probe) (answer, error) {
 	if !p.Address.IsValid() || p.Transport.Number() == 0 {
 		return answer{}, sluicekeep.Errorf(sluicekeep.Invalid, "report address and port",
@@ -56,6 +60,7 @@ func answerOf(p sluicekeep.Probe) (answer, error) {
 	}, checkName("vantage", p.Vantage)
 }
 
+// probe is the reverse of answerOf.
 func (a answer) probe() (sluicekeep.Probe, error) {
 	addr, err := netip.ParseAddr(a.Address)
 	if err != nil {
@@ -98,6 +103,8 @@ func sortProbes(probes []sluicekeep.Probe) ([]answer, error) {
 	return rows, nil
 }
 
+// saveProbes walks sorted answers in the order of time, so that a batch with
+// several answers of one target leaves the same history as one by one.
 func saveProbes(ctx context.Context, tx bun.Tx, rows []answer) error {
 	known, err := knownAnswers(ctx, tx, rows)
 	if err != nil {

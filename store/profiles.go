@@ -16,6 +16,8 @@ import (
 // all the time; it bounds how exact LastSeen of a past moment is.
 const scanGap = time.Minute
 
+// asset is when an asset was last looked at. Generation grows with every
+// change of its spans and tells a process that its memory of them is old.
 type asset struct {
 	bun.BaseModel `bun:"table:assets,alias:asset"`
 	Name          string `bun:",pk"`
@@ -52,6 +54,8 @@ func (s *DB) SaveProfiles(
 	return nil
 }
 
+// byAsset groups profiles by asset; assets that were looked at without finding
+// a port are there with none.
 func byAsset(profiles []sluicekeep.Profile, assets []string) (map[string][]sluicekeep.Profile, error) {
 	scope := map[string][]sluicekeep.Profile{}
 	for _, name := range assets {
@@ -94,6 +98,7 @@ func (s *DB) saveAsset(ctx context.Context, tx bun.Tx, a asset, ps []sluicekeep.
 	return now, cover(ctx, tx, coverage{scanTopic(a.Name), a.Seen, a.Seen}, scanGap)
 }
 
+// scanTopic names the coverage of the ports of an asset.
 func scanTopic(asset string) string { return "scan/" + asset }
 
 // Profiles implements [Ports].
@@ -143,6 +148,7 @@ func (s *DB) lastSeen(ctx context.Context, asOf time.Time) (map[string]stamp, er
 	return seen, nil
 }
 
+// compareProfiles sorts in Go, because databases sort text by their locale.
 func compareProfiles(a, b sluicekeep.Profile) int {
 	return cmp.Or(
 		cmp.Compare(a.Asset, b.Asset), cmp.Compare(a.Number, b.Number),

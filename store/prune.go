@@ -47,6 +47,7 @@ type pruning struct {
 	err error
 }
 
+// drop deletes the rows of a model that lie before a time and adds them to n.
 func (p *pruning) drop(n *int64, model any, where string, before stamp) {
 	if p.err != nil || before <= 0 {
 		return

@@ -64,6 +64,8 @@ type place struct {
 	port    sluicekeep.Port
 }
 
+// openSpan is what must be known of an open span to tell whether it still
+// holds: hashes instead of bodies, since there may be many.
 type openSpan struct {
 	id          int64
 	state, body string // hashes
@@ -104,6 +106,7 @@ type difference struct {
 	gone    []place        // endpoints that vanished
 }
 
+// empty reports whether nothing changed, which is by far the most common.
 func (d difference) empty() bool { return len(d.ended)+len(d.begun)+len(d.touched) == 0 }
 
 // compare finds what differs between p and the endpoints that were seen. The
@@ -127,6 +130,8 @@ func (p *present) compare(ps []sluicekeep.Profile) (difference, error) {
 	return d, nil
 }
 
+// add sorts one endpoint that was seen into unchanged, touched or begun. The
+// state is hashed only when the body differs, which keeps a quiet save cheap.
 func (d *difference) add(at place, p sluicekeep.Profile, o openSpan) error {
 	if !at.address.IsValid() {
 		return sluicekeep.Errorf(sluicekeep.Invalid, "give every port an address",
@@ -156,6 +161,7 @@ func (d *difference) add(at place, p sluicekeep.Profile, o openSpan) error {
 	return nil
 }
 
+// digest is a hash that no banner or rule text can make collide on purpose.
 func digest(b []byte) string {
 	sum := sha256.Sum256(b)
 	return base64.RawStdEncoding.EncodeToString(sum[:])
@@ -224,6 +230,7 @@ func (d difference) apply(ctx context.Context, tx bun.Tx, a asset, old *present)
 	return now, err
 }
 
+// end closes the spans that no longer hold.
 func (d difference) end(ctx context.Context, tx bun.Tx, at stamp) error {
 	return chunked(d.ended, spanRows, func(ids []int64) error {
 		_, err := tx.NewUpdate().Model((*span)(nil)).Set("until_at = ?", at).Where("id IN (?)", bun.List(ids)).Exec(ctx)
@@ -231,6 +238,7 @@ func (d difference) end(ctx context.Context, tx bun.Tx, at stamp) error {
 	})
 }
 
+// touch renews the bodies of spans that go on.
 func (d difference) touch(ctx context.Context, tx bun.Tx, now *present) error {
 	for at, sp := range d.touched {
 		_, err := tx.NewUpdate().Model(&sp).Column("body", "body_hash").WherePK().Exec(ctx)
@@ -244,6 +252,7 @@ func (d difference) touch(ctx context.Context, tx bun.Tx, now *present) error {
 	return nil
 }
 
+// begin writes the new spans and enters their ids into what is present.
 func (d difference) begin(ctx context.Context, tx bun.Tx, a asset, now *present) error {
 	if len(d.begun) == 0 {
 		return nil

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"net/netip"
@@ -124,6 +125,36 @@ func TestPostgreSQLOfANewerSchemaIsRefused(t *testing.T) {
 	_, err = store.Open(t.Context(), dsn)
 	if err == nil || !strings.Contains(err.Error(), "schema 99") {
 		t.Fatalf("got %v, want a refusal of schema 99", err)
+	}
+}
+
+// TestPostgreSQLCutsUsOff ends all connections in the middle: errors say that
+// the database is away, and the store recovers by itself.
+func TestPostgreSQLCutsUsOff(t *testing.T) {
+	dsn := postgresPlace(t)
+	db := storetest.Open(t, dsn)
+	conn, err := pgx.Connect(t.Context(), os.Getenv("SLUICEKEEP_TEST_POSTGRES"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for range 20 {
+		_, err := conn.Exec(t.Context(),
+			"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+			strings.TrimPrefix(strings.Split(dsn, "?")[0], "postgres:///"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = db.NextChangeID(t.Context())
+		var said *sluicekeep.Error
+		if err != nil && (!errors.As(err, &said) || said.Kind != sluicekeep.Unavailable) {
+			t.Fatalf("got %v, want an unavailable database", err)
+		}
+	}
+	if _, err := db.NextChangeID(t.Context()); err != nil {
+		if _, err = db.NextChangeID(t.Context()); err != nil {
+			t.Fatalf("the store does not recover: %v", err)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/sluicekeep/sluicekeep"
 )
 
+// token is a row; its key is the hash of kind and secret.
 type token struct {
 	bun.BaseModel `bun:"table:tokens,alias:t"`
 	Hash          string `bun:",pk"`
@@ -80,6 +81,7 @@ func (s *DB) TakeToken(ctx context.Context, kind, secret string, now time.Time) 
 	return row.public()
 }
 
+// public turns a row into the public word.
 func (r token) public() (Token, error) {
 	data, err := base64.StdEncoding.DecodeString(r.Data)
 	if len(data) == 0 {
@@ -118,6 +120,7 @@ type Sessions struct{ db *DB }
 // Sessions returns the web sessions of s.
 func (s *DB) Sessions() Sessions { return Sessions{s} }
 
+// sessionKind keeps cookies apart from every other kind of secret.
 const sessionKind = "web"
 
 // FindCtx returns the data of a session that has not expired.

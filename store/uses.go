@@ -15,6 +15,8 @@ import (
 	"github.com/sluicekeep/sluicekeep"
 )
 
+// use is a row per port, source and hour: an hour is the grain in which payload
+// is counted, and bounds how many rows a busy client makes.
 type use struct {
 	bun.BaseModel `bun:"table:uses,alias:u"`
 	Transport     string `bun:",pk"`
@@ -55,12 +57,13 @@ func (s *DB) SaveUses(ctx context.Context, uses []sluicekeep.Use) error {
 	})
 }
 
-// lesser and greater merge a column on conflict. MIN and MAX of two values
-// have other names in PostgreSQL than in SQLite.
+// lesser keeps the smaller of two values on conflict. It is written out because
+// MIN of two values has another name in PostgreSQL than in SQLite.
 func lesser(col string) string {
 	return fmt.Sprintf("CASE WHEN EXCLUDED.%[1]s < u.%[1]s THEN EXCLUDED.%[1]s ELSE u.%[1]s END", col)
 }
 
+// greater keeps the larger of two values; see lesser.
 func greater(col string) string {
 	return fmt.Sprintf("CASE WHEN EXCLUDED.%[1]s > u.%[1]s THEN EXCLUDED.%[1]s ELSE u.%[1]s END", col)
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/sluicekeep/sluicekeep"
 )
 
+// vantage is a row: the name finds it, the body is the public word as JSON, so
+// that a new field needs no migration.
 type vantage struct {
 	bun.BaseModel `bun:"table:vantages,alias:vantage"`
 	Name          string `bun:",pk"`

@@ -60,6 +60,7 @@ func (j *Journal) create(snapshot []Record) error {
 	return nil
 }
 
+// discard removes a new file that could not be finished.
 func (j *Journal) discard() error {
 	return errors.Join(j.file.Close(), os.Remove(j.path(newName)))
 }

@@ -29,6 +29,8 @@ type frame struct {
 	size   int // with header and line end
 }
 
+// castagnoli is CRC32C over parts as if they were one (RFC 3720, appendix B.4).
+// It guards against torn and rotten bytes, not against people.
 func castagnoli(parts ...[]byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli) // made once by the library
 	var sum uint32

@@ -151,6 +151,7 @@ func (j *Journal) cut(r replayed) error {
 	return unix.Fdatasync(int(j.file.Fd()))
 }
 
+// path names a file of the journal.
 func (j *Journal) path(name string) string { return filepath.Join(j.dir, name) }
 
 // Close waits for writers and gives the directory free. Records that were
@@ -189,6 +190,7 @@ func (j *Journal) AppendReserved(ctx context.Context, rec Record) error {
 	return j.append(ctx, rec)
 }
 
+// append queues rec and waits until somebody, perhaps itself, has written it.
 func (j *Journal) append(ctx context.Context, rec Record) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("append to the journal: %w", err)

@@ -20,6 +20,7 @@ type damage struct {
 	what   string
 }
 
+// Error says what is damaged and where.
 func (d damage) Error() string { return fmt.Sprintf("%s at byte %d", d.what, d.offset) }
 
 // replay reads a whole file. Zeros behind the last frame are room that was
@@ -43,6 +44,7 @@ func replay(b []byte) (replayed, error) {
 	return r, nil
 }
 
+// add takes the next frame. The head of a compacted file counts, but is ours.
 func (r *replayed) add(f frame) {
 	rec := f.record
 	r.seq = rec.Seq

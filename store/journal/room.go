@@ -76,6 +76,7 @@ func (j *Journal) takeStock(size int64) {
 	_ = j.ensure(j.end + j.debt()) // a full disk shows at the next intent
 }
 
+// roundUp returns the smallest multiple of unit that is not below n.
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
 
 // allocate gives blocks to a part of f. Where the file system cannot allocate
@@ -93,6 +94,8 @@ func allocate(f *os.File, off, n int64) error {
 	}
 }
 
+// full reports whether err says that the disk, a quota or a size limit is
+// reached: conditions that freeing space mends.
 func full(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG)
 }
@@ -121,6 +124,7 @@ func explain(dir, work string, err error) error {
 	return sluicekeep.Errorf(sluicekeep.Unavailable, "check the disk of "+dir, "%s in %s: %w", work, dir, err)
 }
 
+// syncDir makes new names in dir durable; syncing a file does not do that.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -59,6 +59,8 @@ func Up(ctx context.Context, db *sql.DB, set Set) error {
 	return nil
 }
 
+// provider reads the files. The global registry stays out of it: importing
+// another package must never add a migration.
 func provider(db *sql.DB, set Set) (*goose.Provider, error) {
 	opts := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithTableName("schema_version")}
 	if set.Locker != nil {

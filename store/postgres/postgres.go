@@ -10,10 +10,13 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -55,6 +58,7 @@ func Open(ctx context.Context, dsn string) (*bun.DB, error) {
 // Name names the database without its password.
 func Name(cfg *pgx.ConnConfig) string { return fmt.Sprintf("%s at %s", cfg.Database, cfg.Host) }
 
+// prepare connects for the first time and migrates.
 func prepare(ctx context.Context, db *sql.DB, name string) error {
 	if err := db.PingContext(ctx); err != nil {
 		return err
@@ -93,9 +97,24 @@ func Explain(name string, err error) error {
 		said.Err = err
 		return said
 	}
+	if lost(err) {
+		return sluicekeep.Errorf(sluicekeep.Unavailable, "look whether PostgreSQL still runs, then try again",
+			"the connection to the database %s was lost: %w", name, err)
+	}
 	return err
 }
 
+// lost reports whether a connection broke in the middle of its work. Whether
+// a commit that was under way then took effect is not known.
+func lost(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, driver.ErrBadConn) ||
+		errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+}
+
+// explainCode reads the SQLSTATE, which is stable across versions and
+// languages while messages are not.
 func explainCode(name string, e *pgconn.PgError, err error) error {
 	switch {
 	case e.Code == "53100":
@@ -107,6 +126,10 @@ func explainCode(name string, e *pgconn.PgError, err error) error {
 	case e.Code == "3D000":
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "create it with createdb",
 			"the database %s does not exist: %w", name, err)
+	case e.Code == "23505":
+		return sluicekeep.Errorf(sluicekeep.Conflict, "choose another name", "there is one of this name already: %w", err)
+	case strings.HasPrefix(e.Code, "40"):
+		return sluicekeep.Errorf(sluicekeep.Conflict, "try again", "another server wrote at the same moment: %w", err)
 	case e.Code == "25006":
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "connect to the primary",
 			"the database %s is read-only: %w", name, err)

@@ -148,6 +148,7 @@ func backup(ctx context.Context, db *sql.DB, path string, next int64) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// syncDir makes new names in dir durable; syncing a file does not do that.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -185,6 +186,8 @@ func Explain(path string, err error) error {
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "move it away, or restore a copy (FILE.before-NNNN)",
 			"%s is damaged, or no database: %w", path, err)
+	case sqlite3.SQLITE_CONSTRAINT:
+		return sluicekeep.Errorf(sluicekeep.Conflict, "choose another name", "there is one of this name already: %w", err)
 	case sqlite3.SQLITE_IOERR:
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "check the disk of "+dir,
 			"the disk of the database %s fails: %w", path, err)
@@ -192,11 +195,13 @@ func Explain(path string, err error) error {
 	return err
 }
 
+// diskFull reports whether no block is left for anybody but root.
 func diskFull(dir string) bool {
 	var st syscall.Statfs_t
 	return syscall.Statfs(dir, &st) == nil && st.Bavail == 0
 }
 
+// explainFile does the same for errors from before SQLite got the file.
 func explainFile(path string, err error) error {
 	dir := filepath.Dir(path)
 	switch {

@@ -169,6 +169,7 @@ func testTokens(t *testing.T, db *store.DB) {
 	wantKind(t, err, sluicekeep.NotFound)
 	wantKind(t, db.PutToken(t.Context(), "", want), sluicekeep.Invalid)
 	must(t, db.PutToken(t.Context(), "s2", store.Token{ID: "t-2", Kind: "api"}))
+	wantKind(t, db.PutToken(t.Context(), "s3", store.Token{ID: "t-2", Kind: "api"}), sluicekeep.Conflict)
 	if all, err := db.Tokens(t.Context(), "api"); err != nil || len(all) != 1 {
 		t.Fatalf("%d tokens, error %v; want 1", len(all), err)
 	}
