@@ -40,6 +40,13 @@ func (j *Journal) Compact(ctx context.Context, snapshot ...Record) error {
 	return explain(j.dir, "compact the journal", old.Close())
 }
 
+// Size returns the bytes of all records, which tells when to compact.
+func (j *Journal) Size() int64 {
+	j.turn <- struct{}{}
+	defer func() { <-j.turn }()
+	return j.end
+}
+
 // create writes snapshot to a new file and makes it durable there.
 func (j *Journal) create(snapshot []Record) error {
 	f, err := os.OpenFile(j.path(newName), os.O_CREATE|os.O_TRUNC|os.O_RDWR|unix.O_NOFOLLOW, 0o600)

@@ -317,7 +317,11 @@ func TestCompact(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, 50)
 	j, _ := open(t, dir)
+	before := j.Size()
 	must(t, j.Compact(t.Context(), note(7), note(9)))
+	if after := j.Size(); after >= before/2 {
+		t.Fatalf("compacted from %d bytes to %d", before, after)
+	}
 	must(t, j.Append(t.Context(), note(50)))
 	must(t, j.Close())
 	must(t, os.WriteFile(filepath.Join(dir, "journal.new"), []byte("J1 half a compaction"), 0o600))

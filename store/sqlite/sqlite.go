@@ -173,6 +173,9 @@ func Explain(path string, err error) error {
 	if (code == sqlite3.SQLITE_IOERR || code == sqlite3.SQLITE_CANTOPEN) && diskFull(dir) {
 		code = sqlite3.SQLITE_FULL // SQLite says so only of the file itself, not of its log
 	}
+	if e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY {
+		return sluicekeep.Errorf(sluicekeep.Conflict, "choose another name", "there is one of this name already: %w", err)
+	}
 	switch code {
 	case sqlite3.SQLITE_FULL:
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "free space on the disk of "+dir,
@@ -186,8 +189,6 @@ func Explain(path string, err error) error {
 	case sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT:
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "move it away, or restore a copy (FILE.before-NNNN)",
 			"%s is damaged, or no database: %w", path, err)
-	case sqlite3.SQLITE_CONSTRAINT:
-		return sluicekeep.Errorf(sluicekeep.Conflict, "choose another name", "there is one of this name already: %w", err)
 	case sqlite3.SQLITE_IOERR:
 		return sluicekeep.Errorf(sluicekeep.Unavailable, "check the disk of "+dir,
 			"the disk of the database %s fails: %w", path, err)
