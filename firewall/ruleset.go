@@ -90,7 +90,11 @@ const (
 	FieldCTDst                     // destination address of the original direction
 	FieldMark                      // packet mark
 	FieldSrcType                   // fib type of the source, RTN_*
+	FieldReverse                   // reverse-path check: 1 = the answer would leave where this came in, 0 = not
 )
+
+// fieldCount is one more than the last field.
+const fieldCount = int(FieldReverse) + 1
 
 // Value is a number of up to 128 bits.
 type Value struct{ Hi, Lo uint64 }
@@ -135,6 +139,7 @@ type Action struct {
 	To      []Range // new destination addresses of DNAT, empty: unchanged
 	ToPort  []Range // new destination ports of DNAT and Redirect, empty: unchanged
 	Map     *Map
+	Marks   bool // also changes the packet mark, before the verdict
 }
 
 // Map chooses an action by fields; no entry means the rule does not match.
