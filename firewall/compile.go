@@ -24,8 +24,9 @@ type chainKey struct {
 
 // rewriting is what one rule does to the destination.
 type rewriting struct {
-	action   *Action
-	redirect bool
+	*Action
+	rule  *Rule
+	table int
 }
 
 // newCompiler makes a compiler. Local are the addresses of the host itself, by
@@ -180,7 +181,7 @@ func (c *compiler) find(table int, name string) *Chain {
 // rule compiles one rule: its action where it matches, continue elsewhere.
 func (c *compiler) rule(r *Rule, at chainKey) ref {
 	height := len(c.roots)
-	act := c.action(&r.Action, at)
+	act := c.action(&r.Action, r, at)
 	if act == terminal(mayContinue) {
 		return act
 	}
@@ -305,9 +306,9 @@ func (c *compiler) product(b *box, in ref) ref {
 }
 
 // action compiles what happens to the packets that match.
-func (c *compiler) action(a *Action, at chainKey) ref {
+func (c *compiler) action(a *Action, r *Rule, at chainKey) ref {
 	if a.Map != nil {
-		return c.choose(a.Map, at)
+		return c.choose(a.Map, r, at)
 	}
 	switch a.Verdict {
 	case Accept, SNAT:
@@ -321,7 +322,7 @@ func (c *compiler) action(a *Action, at chainKey) ref {
 	case Queue:
 		return terminal(mayAccept | mayDrop)
 	case DNAT, Redirect:
-		c.nats = append(c.nats, rewriting{a, a.Verdict == Redirect})
+		c.nats = append(c.nats, rewriting{a, r, at.table})
 		return terminal(c.outs.join(0, []int{len(c.nats) - 1}))
 	case Jump, Goto:
 		return c.call(a, at)
@@ -344,7 +345,7 @@ func (c *compiler) call(a *Action, at chainKey) ref {
 
 // choose compiles a map: the entry's action where its key matches, continue
 // where none does.
-func (c *compiler) choose(m *Map, at chainKey) ref {
+func (c *compiler) choose(m *Map, r *Rule, at chainKey) ref {
 	all, maybe := c.fold(opFirst), false
 	for i := range m.Entries {
 		e := &m.Entries[i]
@@ -352,16 +353,16 @@ func (c *compiler) choose(m *Map, at chainKey) ref {
 		if !some {
 			continue
 		}
-		act := c.action(&e.Action, at)
+		act := c.action(&e.Action, r, at)
 		if unsure {
 			maybe = true
 			act = c.apply(opAlt, act, terminal(mayContinue|mayDecide))
 		}
 		all.add(c.apply(opMask, c.product(&b, full), act))
 	}
-	r := c.apply(opFirst, all.sum(empty), terminal(mayContinue))
+	chosen := c.apply(opFirst, all.sum(empty), terminal(mayContinue))
 	if maybe {
-		r = c.apply(opAlt, r, terminal(mayContinue))
+		chosen = c.apply(opAlt, chosen, terminal(mayContinue))
 	}
-	return r
+	return chosen
 }

@@ -116,8 +116,10 @@ func (e *Evaluator) at(r ref, t target) ref {
 		return e.pick(r, levelCTDst, []Range{One(Addr(t.q.Dst))})
 	case t.dst != nil:
 		return e.asDst(r)
+	case t.nat:
+		return e.diagonal(r)
 	}
-	return e.diagonal(r)
+	return r
 }
 
 // pick decides the topmost field of a diagram. Where several values are left,
@@ -372,17 +374,17 @@ func truth(b bool) ref {
 // rewritten returns where a packet is headed after a rewriting.
 func (e *Evaluator) rewritten(t target, r rewriting) target {
 	t.nat = true
-	if r.redirect {
+	if r.Verdict == Redirect {
 		t.dst = e.host.own(t.q.family())
 		if len(t.dst) == 0 {
 			t.dst = []Range{loopback(t.q.family())}
 		}
 	}
-	if len(r.action.To) > 0 {
-		t.dst = normal(r.action.To)
+	if len(r.To) > 0 {
+		t.dst = normal(r.To)
 	}
-	if len(r.action.ToPort) > 0 {
-		t.dport = normal(r.action.ToPort)
+	if len(r.ToPort) > 0 {
+		t.dport = normal(r.ToPort)
 	}
 	return t
 }

@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/sluicekeep/sluicekeep"
@@ -284,10 +283,9 @@ func (e *Evaluator) Accepted(q Query, from *Source) (lower, upper Set) {
 	return lower, upper
 }
 
-// address is a short form for tests of zero addresses.
-func address(ranges []Range, family uint8) netip.Addr {
-	if len(ranges) == 0 {
-		return netip.Addr{}
-	}
-	return ranges[0].From.Addr(family)
+// Possible returns the packets of a source to an endpoint, whatever the rules
+// do with them; see [Evaluator.Accepted].
+func (e *Evaluator) Possible(q Query, from *Source) Set {
+	out := e.empty(q.family())
+	return out.with(func() ref { return e.towards(q, from) })
 }

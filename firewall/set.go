@@ -95,6 +95,24 @@ func (a Set) Equal(b Set) bool { return a.r == b.r && a.family == b.family }
 // IsEmpty reports whether there is no packet.
 func (a Set) IsEmpty() bool { return a.r == empty }
 
+// Has reports whether a packet is in the set.
+func (a Set) Has(p Packet) bool {
+	if familyNumber(p.Dst) != a.family {
+		return false
+	}
+	at := [levelCount]Value{
+		levelProto: Uint(uint64(p.Proto)), levelDport: Uint(uint64(p.Dport)), levelCTDport: Uint(uint64(p.Dport)),
+		levelDst: Addr(p.Dst), levelCTDst: Addr(p.Dst), levelIif: IfaceName(p.Iif), levelOif: IfaceName(p.Oif),
+		levelSrc: Addr(p.Src), levelSport: Uint(uint64(p.Sport)),
+	}
+	r := a.r
+	for !r.terminal() {
+		n := &a.s.nodes[r]
+		r = n.child(at[n.level])
+	}
+	return r == full
+}
+
 // Witness returns a packet of the set, and false when there is none.
 func (a Set) Witness() (Packet, bool) {
 	prefer := [levelCount]Value{levelProto: Uint(6), levelSport: Uint(40000)}
