@@ -9,10 +9,9 @@ type ref uint32
 
 const terminalBit ref = 1 << 31
 
-func terminal(v uint32) ref    { return terminalBit | ref(v) }
-func (r ref) terminal() bool   { return r&terminalBit != 0 }
-func (r ref) value() uint32    { return uint32(r &^ terminalBit) }
-func (r ref) isEmptySet() bool { return r == empty }
+func terminal(v uint32) ref  { return terminalBit | ref(v) }
+func (r ref) terminal() bool { return r&terminalBit != 0 }
+func (r ref) value() uint32  { return uint32(r &^ terminalBit) }
 
 // Terminals of sets: no packet and every packet.
 const (

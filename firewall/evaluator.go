@@ -359,7 +359,9 @@ func (e *Evaluator) follow(r ref, t target, next func(target) ref) ref {
 			_, ns := e.outs.split(o)
 			return truth(slices.Contains(ns, n))
 		}, nil)
-		out = e.apply(opAlt, out, e.apply(opMask, where, next(e.rewritten(t, e.nats[n]))))
+		for _, to := range e.rewritten(t, e.nats[n]) {
+			out = e.apply(opAlt, out, e.apply(opMask, where, next(to)))
+		}
 	}
 	return out
 }
@@ -371,14 +373,15 @@ func truth(b bool) ref {
 	return empty
 }
 
-// rewritten returns where a packet is headed after a rewriting.
-func (e *Evaluator) rewritten(t target, r rewriting) target {
+// mostTargets is how many targets of a rewriting are followed one by one. Of
+// more, each hook is asked about all at once, which can only widen the bounds.
+const mostTargets = 16
+
+// rewritten returns where a packet may be headed after a rewriting.
+func (e *Evaluator) rewritten(t target, r rewriting) []target {
 	t.nat = true
 	if r.Verdict == Redirect {
-		t.dst = e.host.own(t.q.family())
-		if len(t.dst) == 0 {
-			t.dst = []Range{loopback(t.q.family())}
-		}
+		t.dst = e.host.each(t.q.family())
 	}
 	if len(r.To) > 0 {
 		t.dst = normal(r.To)
@@ -386,7 +389,16 @@ func (e *Evaluator) rewritten(t target, r rewriting) target {
 	if len(r.ToPort) > 0 {
 		t.dport = normal(r.ToPort)
 	}
-	return t
+	if len(t.dst) < 2 || len(t.dst) > mostTargets {
+		return []target{t}
+	}
+	var out []target
+	for _, d := range t.dst {
+		one := t
+		one.dst = []Range{d}
+		out = append(out, one)
+	}
+	return out
 }
 
 // leaves returns every verdict and rewriting that a diagram may end in.

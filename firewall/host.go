@@ -70,6 +70,20 @@ func (h *Host) own(family uint8) []Range {
 	return normal(out)
 }
 
+// each returns the addresses to which a redirect may lead, one by one.
+func (h *Host) each(family uint8) []Range {
+	var out []Range
+	for _, a := range h.addresses(family) {
+		out = append(out, One(Addr(a)))
+	}
+	if len(out) == 0 {
+		if out = []Range{One(loopback(family).From)}; family == 4 {
+			out = []Range{One(loopback(family).From.Next())}
+		}
+	}
+	return out
+}
+
 // local returns every address that is delivered to the host itself.
 func (h *Host) local(family uint8) []Range {
 	return normal(append(h.own(family), loopback(family)))
@@ -143,15 +157,19 @@ type Zone struct {
 type Source struct {
 	self   bool
 	set    map[uint8]ref // (iif, src, sport) by family
+	wild   map[uint8]ref // the same, to the host's addresses that it reaches
 	prefer map[uint8]Value
 	iif    Value
 }
 
 // From prepares a zone. Source ports are those that clients use, 1024 and up.
 func (e *Evaluator) From(z Zone) *Source {
-	src := &Source{self: z.Self, set: map[uint8]ref{}, prefer: map[uint8]Value{}, iif: Uint(0)}
+	src := &Source{self: z.Self, set: map[uint8]ref{}, wild: map[uint8]ref{}, prefer: map[uint8]Value{}, iif: Uint(0)}
 	for _, family := range []uint8{4, 6} {
-		e.guarded(func() { src.set[family] = e.pin(e.sources(family, z)) })
+		e.guarded(func() {
+			src.set[family] = e.pin(e.sources(family, z))
+			src.wild[family] = e.pin(e.within(family, src))
+		})
 		src.prefer[family] = e.preferred(family, z)
 	}
 	switch {
@@ -165,6 +183,19 @@ func (e *Evaluator) From(z Zone) *Source {
 		src.iif = IfaceName("eth0")
 	}
 	return src
+}
+
+// within returns what a source can send to any address of the host: from the
+// outside, loopback addresses are not reached.
+func (e *Evaluator) within(family uint8, src *Source) ref {
+	dst := e.host.own(family)
+	if src.self {
+		dst = e.host.local(family)
+	}
+	if len(dst) == 0 {
+		return src.set[family]
+	}
+	return e.apply(opIntersect, src.set[family], e.ranges(levelDst, dst, full, empty))
 }
 
 // preferred returns the address that stands for a zone in samples.

@@ -38,12 +38,12 @@ func (e *Evaluator) Predict(q Query, from *Source) Answer {
 }
 
 func (e *Evaluator) predict(q Query, from *Source) Answer {
-	f := q.family()
 	path := e.path(q, from.self, true)
-	k := [2]ref{from.set[f], path}
+	zone := e.towards(q, from)
+	k := [2]ref{zone, path}
 	a, ok := e.told[k]
 	if !ok {
-		a = e.judge(e.apply(opMask, e.towards(q, from), path), from, q)
+		a = e.judge(e.apply(opMask, zone, path), from, q)
 		e.told[k] = a
 	}
 	if a.sample == ([levelCount]Value{}) {
@@ -52,21 +52,12 @@ func (e *Evaluator) predict(q Query, from *Source) Answer {
 	return Answer{a.reach, a.all, e.packet(q, a.sample)}
 }
 
-// towards returns the packets of a source; those to any local address go to
-// addresses that the source can reach.
+// towards returns the packets of a source to a query's address.
 func (e *Evaluator) towards(q Query, from *Source) ref {
-	set := from.set[q.family()]
-	if !q.wild() {
-		return set
+	if q.wild() {
+		return from.wild[q.family()]
 	}
-	dst := e.host.own(q.family())
-	if from.self {
-		dst = e.host.local(q.family())
-	}
-	if len(dst) == 0 {
-		return set
-	}
-	return e.apply(opIntersect, set, e.ranges(levelDst, dst, full, empty))
+	return from.set[q.family()]
 }
 
 // judge reads the answer off a diagram that is nothing outside of the zone.

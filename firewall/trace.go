@@ -128,6 +128,7 @@ func (j *journey) follow(f fate, next func() outcome) outcome {
 		branch(func() {})
 	}
 	for _, a := range f.nats {
+		j.walker = before
 		for _, to := range j.targets(a) {
 			branch(func() { j.rewrite(to) })
 		}
@@ -149,11 +150,7 @@ func (j *journey) rewrite(to netip.AddrPort) {
 func (j *journey) targets(a *Action) []netip.AddrPort {
 	dsts := ends(a.To, j.view.value[FieldDst])
 	if a.Verdict == Redirect && len(a.To) == 0 {
-		own := j.e.host.own(j.view.family)
-		if len(own) == 0 {
-			own = []Range{One(loopback(j.view.family).From.Next())}
-		}
-		dsts = ends(own, Value{})
+		dsts = ends(j.e.host.each(j.view.family), Value{})
 	}
 	var out []netip.AddrPort
 	for _, d := range dsts {
