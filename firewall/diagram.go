@@ -67,7 +67,7 @@ type tooBig struct{ edges int }
 
 const (
 	cacheSize    = 1 << 15
-	firstCollect = 1 << 17
+	firstCollect = 1 << 15
 )
 
 // newSpace makes a space of at most limit edges (24 bytes each).

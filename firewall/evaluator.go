@@ -14,10 +14,12 @@ type Evaluator struct {
 	*compiler
 	host   Host
 	stages map[stageKey]ref
-	paths  map[pathKey]ref
-	told   map[[2]ref]answer
-	any    *Source
-	err    error
+	// prepared marks families whose stages are all compiled.
+	prepared map[uint8]bool
+	paths    map[pathKey]ref
+	told     map[[2]ref]answer
+	any      *Source
+	err      error
 }
 
 type stageKey struct {
@@ -43,10 +45,11 @@ func NewEvaluator(h Host) *Evaluator {
 		h.Rules = &Ruleset{Unreadable: []string{"no rules were read"}}
 	}
 	e := &Evaluator{
-		host:   h,
-		stages: map[stageKey]ref{},
-		paths:  map[pathKey]ref{},
-		told:   map[[2]ref]answer{},
+		host:     h,
+		stages:   map[stageKey]ref{},
+		prepared: map[uint8]bool{},
+		paths:    map[pathKey]ref{},
+		told:     map[[2]ref]answer{},
 	}
 	local := map[uint8][]Range{4: h.local(4), 6: h.local(6)}
 	e.compiler = newCompiler(newSpace(defaultLimit), h.Rules, local)
@@ -80,14 +83,36 @@ func Ask(e sluicekeep.Endpoint) Query { return Query{e.Address, e.Port} }
 func (q Query) family() uint8 { return familyNumber(q.Dst) }
 func (q Query) wild() bool    { return q.Dst.IsUnspecified() }
 
+// ready compiles every stage of a family. Compiling may sweep diagrams that
+// nobody keeps, so it is done before a question, never within.
+func (e *Evaluator) ready(family uint8) {
+	if e.prepared[family] {
+		return
+	}
+	e.prepared[family] = true
+	for _, natted := range []bool{false, true} {
+		for _, hook := range []Hook{HookPrerouting, HookOutput} {
+			for _, p := range []part{beforeNAT, atNAT, afterNAT} {
+				e.stageOf(family, hook, p, natted)
+			}
+		}
+		for _, hook := range []Hook{HookIngress, HookForward, HookInput} {
+			e.stageOf(family, hook, whole, natted)
+		}
+	}
+}
+
 // stageOf returns a compiled stage.
 func (e *Evaluator) stageOf(family uint8, hook Hook, p part, natted bool) ref {
 	k := stageKey{family, hook, p, natted}
-	r, ok := e.stages[k]
-	if !ok {
-		r = e.stage(family, hook, p, natted)
-		e.stages[k] = r
+	if r, ok := e.stages[k]; ok {
+		return r
 	}
+	if natted && len(e.nats) == 0 {
+		return terminal(mayAccept) // nobody rewrites: never asked
+	}
+	r := e.stage(family, hook, p, natted)
+	e.stages[k] = r
 	return r
 }
 
@@ -178,6 +203,7 @@ func (e *Evaluator) path(q Query, self, nat bool) ref {
 	if r, ok := e.paths[k]; ok {
 		return r
 	}
+	e.ready(q.family())
 	e.collect()
 	t := target{q: q, input: !nat, dport: []Range{One(Uint(uint64(q.Number)))}}
 	if !q.wild() {

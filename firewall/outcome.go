@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"math/bits"
 	"slices"
 	"strconv"
 )
@@ -32,14 +31,13 @@ const (
 	opUnion op = iota + 1
 	opIntersect
 	opDiff
-	opXor
-	opSeq   // first a; where it continues, b
-	opHook  // first base chain a; where it accepts, base chain b
-	opAlt   // either
-	opMask  // b where a is true, else nothing
-	opApply // b where a is true, else continue
-	opFirst // a where it is not 0, else b
-	opNext  // see lint: the first rule, and what the next would say
+	opSeq    // first a; where it continues, b
+	opHook   // first base chain a; where it accepts, base chain b
+	opAlt    // either
+	opMask   // b where a is true, else nothing
+	opApply  // b where a is true, else continue
+	opFirst  // a where it is not 0, else b
+	opDiffer // true where a and b are not the same
 	opCount
 )
 
@@ -105,21 +103,20 @@ func (t *outcomes) then(a, verdict, b outcome) outcome {
 	return t.alt(t.join(v&^verdict, slices.Clone(nats)), b)
 }
 
-// certain reports whether only one thing may happen.
-func (t *outcomes) certain(o outcome) bool {
-	v, nats := t.split(o)
-	return bits.OnesCount32(v)+len(nats) == 1
-}
-
 // shortcut answers an operation that needs no look at the nodes.
 func (s *space) shortcut(o op, a, b ref) (ref, bool) {
 	switch o {
-	case opUnion, opIntersect, opDiff, opXor:
+	case opUnion, opIntersect, opDiff:
 		return shortSet(o, a, b)
 	case opMask, opApply:
 		return shortGuard(o, a, b)
 	case opFirst:
 		return shortFirst(a, b)
+	case opDiffer:
+		if a == b || a.terminal() && b.terminal() {
+			return truth(a != b), true
+		}
+		return 0, false
 	}
 	return s.shortOutcome(o, a, b)
 }
@@ -128,12 +125,12 @@ func (s *space) shortcut(o op, a, b ref) (ref, bool) {
 func shortSet(o op, a, b ref) (ref, bool) {
 	switch {
 	case a == b:
-		if o == opDiff || o == opXor {
+		if o == opDiff {
 			return empty, true
 		}
 		return a, true
 	case a == empty:
-		if o == opUnion || o == opXor {
+		if o == opUnion {
 			return b, true
 		}
 		return empty, true

@@ -27,6 +27,7 @@ func (e *Evaluator) Published() []Publication {
 	var out []Publication
 	for _, family := range []uint8{4, 6} {
 		e.guarded(func() {
+			e.ready(family)
 			r := e.stageOf(family, HookPrerouting, atNAT, false)
 			outside := e.ranges(levelIif, notLoopback(), full, empty)
 			r = e.apply(opMask, outside, r)
