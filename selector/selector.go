@@ -14,6 +14,7 @@
 package selector
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -179,4 +180,14 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("column %d: %s", e.Col
 func wrong(column int, hint, format string, args ...any) error {
 	e := &SyntaxError{Column: column, What: fmt.Sprintf(format, args...), Hint: hint}
 	return sluicekeep.Errorf(sluicekeep.Invalid, hint, "selector: %w", e)
+}
+
+// Fault returns the SyntaxError inside an error of Parse; of another error, one
+// that says the same at column 1.
+func Fault(err error) *SyntaxError {
+	var e *SyntaxError
+	if errors.As(err, &e) {
+		return e
+	}
+	return &SyntaxError{Column: 1, What: err.Error()}
 }

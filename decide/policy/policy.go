@@ -86,7 +86,7 @@ type Source struct {
 // Grant is a grant as it is written; [Host.Grants] resolves it.
 type Grant struct {
 	ID         string
-	On         string // name of an asset
+	On         string // name of an asset, or a selector of labels
 	Service    string
 	Ports      []sluicekeep.Port
 	From       []Source
@@ -98,6 +98,8 @@ type Grant struct {
 	ReviewBy   time.Time
 	OnEnd      string
 	At         Place
+
+	match *selector.Selector // On, where it is a selector
 }
 
 // Guard is traffic that no plan may cut.
