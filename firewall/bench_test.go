@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/sluicekeep/sluicekeep"
@@ -115,6 +116,36 @@ func BenchmarkStatus(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A host whose filter also holds a list of 10,000 blocked nets, rule by rule.
+func BenchmarkStatusBehindBlocklist(b *testing.B) {
+	rules := shapes()["blocklist"](rand.New(rand.NewPCG(1, 1)), 10000)
+	for b.Loop() {
+		rs := ufwDocker(20)
+		in := &rs.Tables[0].Chains[0]
+		in.Rules = append(slices.Clone(rules), in.Rules...)
+		e := NewEvaluator(testHost(rs))
+		zs := zones(e)
+		for _, q := range endpoints(2000) {
+			e.Declared(q)
+			for _, z := range zs {
+				e.Predict(q, z)
+			}
+		}
+		if e.Err() != nil {
+			b.Fatal(e.Err())
+		}
+	}
+}
+
+// 5,000 rules, one probe: what rules eval pays for a line.
+func BenchmarkEval(b *testing.B) {
+	rs := &Ruleset{Tables: []Table{base("ip", HookInput, 0, Drop, shapes()["router"](rand.New(rand.NewPCG(1, 1)), 5000)...)}}
+	p := Packet{Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr("192.0.2.1"), Proto: 6, Sport: 40000, Dport: 80}
+	for b.Loop() {
+		Eval(rs, HookInput, p)
 	}
 }
 

@@ -103,6 +103,7 @@ const (
 	beforeNAT      // filter chains that still see the original destination
 	atNAT          // nat chains: they all run at one place, whatever their priority
 	afterNAT       // filter chains that see the rewritten destination
+	looped         // filter chains, for packets that conntrack saw on their way out
 )
 
 // has reports whether a base chain belongs to a part.
@@ -112,6 +113,8 @@ func (p part) has(ch *Chain) bool {
 		return ch.Type != "nat" && ch.Priority <= priorityDNAT
 	case atNAT:
 		return ch.Type == "nat"
+	case looped:
+		return ch.Type != "nat"
 	case afterNAT:
 		return ch.Type != "nat" && ch.Priority > priorityDNAT
 	}
@@ -124,7 +127,7 @@ func (c *compiler) stage(family uint8, hook Hook, p part, natted bool) ref {
 	all := c.fold(opHook)
 	for _, b := range c.rules.bases(family, hook) {
 		if p.has(b.Chain) {
-			all.add(c.base(b, packetScope(family, b.Chain, natted)))
+			all.add(c.base(b, packetScope(family, b.Chain, p, natted)))
 		}
 	}
 	return c.pin(all.sum(terminal(mayAccept)))

@@ -3,6 +3,19 @@
 // and the seam through which a target is made equal to a desired state
 // ([Driver]).
 //
+// An [Evaluator] answers what the rules of a host do with new connections:
+//
+//	e := firewall.NewEvaluator(firewall.Host{Rules: rules, Interfaces: ifaces, Uplinks: []string{"eth0"}})
+//	internet := e.From(firewall.Zone{Except: firewall.NotGlobal()})
+//	answer := e.Predict(firewall.Ask(endpoint), internet) // open, closed, filtered or unknown
+//	path := e.Trace(answer.Sample)                        // hook by hook, to the rule that decides
+//
+// It speaks of the first packet of a flow (a bare SYN over TCP) without a
+// packet mark, whose source passes the reverse-path check. What depends on
+// more than such a packet (rates, owners, user space) gives a lower and an
+// upper bound and the answer unknown, never a guess. It knows nothing of
+// bridges, tunnels, policy routing or offloaded flows.
+//
 // Drivers live in sub-packages, own the parser of their format, never import
 // each other and pass the conformance suite of firewalltest.
 package firewall

@@ -70,11 +70,14 @@ func (h *Host) own(family uint8) []Range {
 	return normal(out)
 }
 
-// each returns the addresses to which a redirect may lead, one by one.
-func (h *Host) each(family uint8) []Range {
+// redirects returns the addresses to which a redirect may lead, one by one:
+// the host's own, or the loopback's for what the host itself sends.
+func (h *Host) redirects(family uint8, self bool) []Range {
 	var out []Range
-	for _, a := range h.addresses(family) {
-		out = append(out, One(Addr(a)))
+	if !self {
+		for _, a := range h.addresses(family) {
+			out = append(out, One(Addr(a)))
+		}
 	}
 	if len(out) == 0 {
 		if out = []Range{One(loopback(family).From)}; family == 4 {
@@ -150,6 +153,20 @@ type Zone struct {
 	Iif []string
 	// Self is the host itself, through its loopback; the rest is ignored.
 	Self bool
+}
+
+// NotGlobal returns the prefixes that no machine on the internet has: private,
+// shared, link-local, loopback and other special addresses (RFC 6890).
+func NotGlobal() []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range []string{
+		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+		"192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
+		"::/8", "fc00::/7", "fe80::/10", "ff00::/8",
+	} {
+		out = append(out, netip.MustParsePrefix(p))
+	}
+	return out
 }
 
 // Source is a zone made ready for asking many questions. It belongs to the

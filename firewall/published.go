@@ -161,7 +161,7 @@ func (e *Evaluator) ExplicitOpens() []Opening {
 	for _, family := range []uint8{4, 6} {
 		e.guarded(func() {
 			for _, b := range e.rules.bases(family, HookInput) {
-				sc := packetScope(family, b.Chain, false)
+				sc := packetScope(family, b.Chain, whole, false)
 				for _, ch := range e.reached(b.table, b.Chain) {
 					out = append(out, e.openings(b.table, ch, sc)...)
 				}

@@ -41,9 +41,11 @@ type scope struct {
 	early  bool // before conntrack
 }
 
-// packetScope makes the scope in which chain sees packets.
-func packetScope(family uint8, chain *Chain, natted bool) scope {
-	early := chain.Priority <= priorityConntrack && (chain.Hook == HookPrerouting || chain.Hook == HookOutput)
+// packetScope makes the scope in which a chain sees packets, when run as part
+// of its hook.
+func packetScope(family uint8, chain *Chain, p part, natted bool) scope {
+	early := chain.Priority <= priorityConntrack && p != looped &&
+		(chain.Hook == HookPrerouting || chain.Hook == HookOutput)
 	return scope{family, chain.Hook, natted, early || chain.Hook == HookIngress}
 }
 

@@ -26,6 +26,12 @@ func natTable(rules ...Rule) Table {
 	return t
 }
 
+func natAt(priority int, rules ...Rule) Table {
+	t := natTable(rules...)
+	t.Chains[0].Priority = priority
+	return t
+}
+
 func rule(text string, v Verdict, m ...Match) Rule {
 	return Rule{Text: text, Matches: m, Action: Action{Verdict: v}}
 }
@@ -89,8 +95,15 @@ func TestSemantics(t *testing.T) {
 		}, v4, redis, want{"closed", filtered, filtered, filtered}},
 		{"established rules do not open", []Table{base("ip", HookInput, 0, Drop, rule("e", Accept, state(2)))}, v4, redis,
 			want{"closed", filtered, filtered, filtered}},
-		{"before conntrack nothing is new", []Table{base("ip", HookPrerouting, -300, Accept, rule("n", Drop, state(1)))}, v4, redis,
-			want{"open", open, open, open}},
+		{"before conntrack nothing is new, but through the loopback", []Table{
+			base("ip", HookPrerouting, -300, Accept, rule("n", Drop, state(1))),
+		}, v4, redis, want{"open", open, open, filtered}},
+		{"nat chains run at one place, and accept there ends only itself", []Table{
+			natAt(-190, rule("a", Accept)),
+			natAt(-180, dnat("172.17.0.2", 80, dport(6379))),
+			base("ip", HookPrerouting, -150, Accept, rule("d", Drop, dport(80))),
+			base("ip", HookForward, 0, Drop, rule("f", Accept, dport(80))),
+		}, v4, redis, want{"open", open, open, open}},
 		{"drop in raw prerouting", []Table{base("ip", HookPrerouting, -300, Accept, rule("d", Drop, dport(6379)))}, v4, redis,
 			want{"closed", filtered, filtered, filtered}},
 		{"unknown match on a drop", []Table{base("ip", HookInput, 0, Accept, maybe(rule("l", Drop, dport(6379))))}, v4, redis,

@@ -150,7 +150,7 @@ func (j *journey) rewrite(to netip.AddrPort) {
 func (j *journey) targets(a *Action) []netip.AddrPort {
 	dsts := ends(a.To, j.view.value[FieldDst])
 	if a.Verdict == Redirect && len(a.To) == 0 {
-		dsts = ends(j.e.host.each(j.view.family), Value{})
+		dsts = ends(j.e.host.redirects(j.view.family, j.view.value[FieldIif] == Value{}), Value{})
 	}
 	var out []netip.AddrPort
 	for _, d := range dsts {
@@ -242,8 +242,7 @@ func (j *journey) outbound() outcome {
 		return j.and(f, func() fate {
 			j.set(FieldIif, lo)
 			j.set(FieldOif, Value{})
-			back := j.run(HookPrerouting, beforeNAT)
-			back = j.and(back, func() fate { return j.run(HookPrerouting, afterNAT) })
+			back := j.run(HookPrerouting, looped)
 			return j.and(back, func() fate { return j.run(HookInput, whole) })
 		}).verdicts
 	})

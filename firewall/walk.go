@@ -77,15 +77,15 @@ func (w *walker) hook(hook Hook, p part) fate {
 			break
 		}
 		if p.has(b.Chain) {
-			out = out.turn(mayAccept, 0).or(w.base(b))
+			out = out.turn(mayAccept, 0).or(w.base(b, p))
 		}
 	}
 	return out
 }
 
 // base runs one base chain.
-func (w *walker) base(b base) fate {
-	sc := packetScope(w.view.family, b.Chain, w.view.value[FieldCTStatus] != Value{})
+func (w *walker) base(b base, p part) fate {
+	sc := packetScope(w.view.family, b.Chain, p, w.view.value[FieldCTStatus] != Value{})
 	state, _ := sc.constant(FieldState)
 	w.set(FieldState, state)
 	w.depth = 0
