@@ -46,7 +46,8 @@ func ufwDocker(published int) *Ruleset {
 	notLocal := Chain{Name: "ufw-not-local", Rules: []Rule{
 		do(Return, Matches(FieldDstType, One(Uint(2)))), do(Return, Matches(FieldDstType, One(Uint(5)))),
 		do(Return, Matches(FieldDstType, One(Uint(3)))),
-		{Text: "limit drop", Unknown: []string{"limit"}, Action: Action{Verdict: Drop}}, do(Drop),
+		{Text: "limit drop", Unknown: []string{"limit"}, Action: Action{Verdict: Drop}},
+		do(Drop),
 	}}
 	user := Chain{Name: "ufw-user-input"}
 	for i := range uint64(30) {
@@ -63,11 +64,15 @@ func ufwDocker(published int) *Ruleset {
 		to := netip.AddrFrom4([4]byte{172, 17, byte(i / 250), byte(2 + i%250)})
 		docker.Rules = append(docker.Rules, do(Accept, Matches(FieldDst, One(Addr(to))), Matches(FieldIif, Iface("docker0")).Not(),
 			Matches(FieldOif, Iface("docker0")), tcp, port(80)))
-		nat.Rules = append(nat.Rules, Rule{Text: "dnat", Matches: []Match{Matches(FieldIif, Iface("docker0")).Not(), tcp, port(8000 + i)},
-			Action: Action{Verdict: DNAT, To: []Range{One(Addr(to))}, ToPort: []Range{Between(80, 80)}}})
+		nat.Rules = append(nat.Rules, Rule{
+			Text: "dnat", Matches: []Match{Matches(FieldIif, Iface("docker0")).Not(), tcp, port(8000 + i)},
+			Action: Action{Verdict: DNAT, To: []Range{One(Addr(to))}, ToPort: []Range{Between(80, 80)}},
+		})
 	}
-	pre := Chain{Name: "PREROUTING", Hook: HookPrerouting, Type: "nat", Priority: -100, Policy: Accept,
-		Rules: []Rule{call("DOCKER", Matches(FieldDstType, One(Uint(2))))}}
+	pre := Chain{
+		Name: "PREROUTING", Hook: HookPrerouting, Type: "nat", Priority: -100, Policy: Accept,
+		Rules: []Rule{call("DOCKER", Matches(FieldDstType, One(Uint(2))))},
+	}
 	rs := &Ruleset{Tables: []Table{
 		{Store: StoreIPTablesNFT, Family: "ip", Name: "filter", Chains: append(chains, fwd, docker)},
 		{Store: StoreIPTablesNFT, Family: "ip", Name: "nat", Chains: []Chain{pre, nat}},

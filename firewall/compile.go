@@ -11,6 +11,7 @@ type compiler struct {
 	rules  *Ruleset
 	marked bool                // some rule sets packet marks, so marks are unknown
 	types  map[uint8][]fibType // by family
+	index  chainIndex
 	chains map[chainKey]ref
 	nats   []rewriting
 	busy   map[chainKey]bool // chains being compiled: a jump back is hostile input
@@ -35,6 +36,7 @@ func newCompiler(s *space, rules *Ruleset, local map[uint8][]Range) *compiler {
 	c := &compiler{
 		space:  s,
 		rules:  rules,
+		index:  indexChains(rules),
 		chains: map[chainKey]ref{},
 		busy:   map[chainKey]bool{},
 		types:  map[uint8][]fibType{4: fibTypes(4, local[4]), 6: fibTypes(6, local[6])},
@@ -92,6 +94,45 @@ func (r *Ruleset) bases(family uint8, hook Hook) []base {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b base) int { return cmp.Compare(a.Priority, b.Priority) })
+	return out
+}
+
+// chainName names a chain of a rule set.
+type chainName struct {
+	table int
+	chain string
+}
+
+// chainIndex finds chains by name; of equal names the first counts.
+type chainIndex map[chainName]*Chain
+
+func indexChains(rules *Ruleset) chainIndex {
+	x := chainIndex{}
+	for i := range rules.Tables {
+		for j := range rules.Tables[i].Chains {
+			ch := &rules.Tables[i].Chains[j]
+			if n := (chainName{i, ch.Name}); x[n] == nil {
+				x[n] = ch
+			}
+		}
+	}
+	return x
+}
+
+// reached returns a chain and all to which it leads, each once.
+func (x chainIndex) reached(table int, ch *Chain) []*Chain {
+	out, seen := []*Chain{ch}, map[*Chain]bool{ch: true}
+	for i := 0; i < len(out); i++ {
+		for k := range out[i].Rules {
+			for _, a := range out[i].Rules[k].Action.all() {
+				next := x[chainName{table, a.Chain}]
+				if (a.Verdict == Jump || a.Verdict == Goto) && next != nil && !seen[next] {
+					seen[next] = true
+					out = append(out, next)
+				}
+			}
+		}
+	}
 	return out
 }
 
@@ -155,7 +196,7 @@ func (c *compiler) chain(k chainKey) ref {
 	if r, ok := c.chains[k]; ok {
 		return r
 	}
-	ch := c.find(k.table, k.chain)
+	ch := c.index[chainName{k.table, k.chain}]
 	if ch == nil || c.busy[k] {
 		return terminal(mayContinue | mayDecide)
 	}
@@ -170,15 +211,6 @@ func (c *compiler) chain(k chainKey) ref {
 	r := c.pin(all.sum(terminal(mayContinue)))
 	c.chains[k] = r
 	return r
-}
-
-// find returns a chain of a table by name.
-func (c *compiler) find(table int, name string) *Chain {
-	chains := c.rules.Tables[table].Chains
-	if i := slices.IndexFunc(chains, func(ch Chain) bool { return ch.Name == name }); i >= 0 {
-		return &chains[i]
-	}
-	return nil
 }
 
 // rule compiles one rule: its action where it matches, continue elsewhere.

@@ -47,6 +47,7 @@ type space struct {
 	edges  int    // edges of live nodes
 	limit  int    // most edges allowed
 	next   int    // edges at which to collect
+	slack  int    // edges below which collecting is not worth while
 	cache  []memo // lossy memory of operations
 	tag    uint32 // names operations that have parameters
 	buffer []edge // stack of half-made nodes
@@ -77,6 +78,7 @@ func newSpace(limit int) *space {
 		cache: make([]memo, cacheSize),
 		limit: limit,
 		next:  firstCollect,
+		slack: firstCollect,
 		tag:   uint32(opCount),
 		outs:  newOutcomes(),
 	}
@@ -245,7 +247,7 @@ func (s *space) collect() {
 	}
 	s.rehash(len(s.table))
 	clear(s.cache)
-	s.next = max(firstCollect, 2*s.edges)
+	s.next = max(s.slack, 2*s.edges)
 }
 
 func (s *space) mark(r ref, live []bool) {
@@ -262,7 +264,7 @@ func (s *space) mark(r ref, live []bool) {
 func (s *space) slot(op uint32, a, b ref) *memo {
 	h := (uint64(a)<<32 | uint64(b)) * 0x9e3779b97f4a7c15
 	h = (h ^ h>>31 ^ uint64(op)) * 0xbf58476d1ce4e5b9
-	return &s.cache[h>>49%cacheSize]
+	return &s.cache[h>>40%uint64(len(s.cache))]
 }
 
 // apply combines two diagrams packet by packet.

@@ -67,12 +67,12 @@ type lintScope struct {
 // scopesOf lists every chain with every kind of packet that reaches it, by base
 // chain and kind of packet.
 func scopesOf(rules *Ruleset) [][]lintScope {
-	finder := &Evaluator{compiler: &compiler{rules: rules}}
+	index := indexChains(rules)
 	var out [][]lintScope
 	for _, family := range []uint8{4, 6} {
 		for _, hook := range []Hook{HookPrerouting, HookInput, HookForward, HookOutput, HookPostrouting} {
 			for _, b := range rules.bases(family, hook) {
-				chains := finder.reached(b.table, b.Chain)
+				chains := index.reached(b.table, b.Chain)
 				for _, natted := range []bool{false, true} {
 					if natted && !slices.ContainsFunc(chains, asksOriginal) {
 						continue
@@ -107,7 +107,8 @@ func asksOriginal(ch *Chain) bool {
 	original := func(f Field) bool { return f == FieldCTStatus || f == FieldCTDst || f == FieldCTDport }
 	asks := func(m Match) bool { return slices.ContainsFunc(m.Fields, original) }
 	return slices.ContainsFunc(ch.Rules, func(r Rule) bool {
-		return slices.ContainsFunc(r.Matches, asks) || r.Action.Map != nil && slices.ContainsFunc(r.Action.Map.Fields, original)
+		m := r.Action.Map
+		return slices.ContainsFunc(r.Matches, asks) || m != nil && slices.ContainsFunc(m.Fields, original)
 	})
 }
 
@@ -130,7 +131,7 @@ type judged struct {
 
 // chain judges all rules of the chain.
 func (l *linter) chain() {
-	ch := l.find(l.key.table, l.key.chain)
+	ch := l.index[chainName{l.key.table, l.key.chain}]
 	for i := range ch.Rules {
 		r := &ch.Rules[i]
 		does := l.pin(l.rule(r, l.key))

@@ -186,6 +186,9 @@ func TestDiagramsAgreeWithWalking(t *testing.T) {
 		d := small{rt, rapid.SampledFrom([]string{"ip", "ip6"}).Draw(rt, "family"), rapid.Bool().Draw(rt, "wild")}
 		rs := d.ruleset()
 		e := NewEvaluator(testHost(rs))
+		if rapid.Bool().Draw(rt, "sweep often") {
+			e.SweepOften()
+		}
 		outside, self := e.From(Zone{Iif: []string{"eth0", "docker0"}}), e.From(Zone{Self: true})
 		for range 12 {
 			p := Packet{Dst: d.addr("dst"), Src: d.addr("src"), Sport: 40000, Dport: uint16(d.port("port").From.Lo)}

@@ -162,27 +162,11 @@ func (e *Evaluator) ExplicitOpens() []Opening {
 		e.guarded(func() {
 			for _, b := range e.rules.bases(family, HookInput) {
 				sc := packetScope(family, b.Chain, whole, false)
-				for _, ch := range e.reached(b.table, b.Chain) {
+				for _, ch := range e.index.reached(b.table, b.Chain) {
 					out = append(out, e.openings(b.table, ch, sc)...)
 				}
 			}
 		})
-	}
-	return out
-}
-
-// reached returns a chain and all to which it leads.
-func (e *Evaluator) reached(table int, ch *Chain) []*Chain {
-	out := []*Chain{ch}
-	for i := 0; i < len(out); i++ {
-		for k := range out[i].Rules {
-			for _, a := range out[i].Rules[k].Action.all() {
-				next := e.find(table, a.Chain)
-				if (a.Verdict == Jump || a.Verdict == Goto) && next != nil && !slices.Contains(out, next) {
-					out = append(out, next)
-				}
-			}
-		}
 	}
 	return out
 }

@@ -219,7 +219,7 @@ func (e *Evaluator) Filters(family sluicekeep.Family) bool {
 	}
 	for _, hook := range []Hook{HookIngress, HookPrerouting, HookInput} {
 		for _, b := range e.rules.bases(n, hook) {
-			if b.Type != "nat" && (b.Policy == Drop || e.decides(b.table, b.Chain, 0)) {
+			if b.Type != "nat" && (b.Policy == Drop || e.decides(b.table, b.Chain)) {
 				return true
 			}
 		}
@@ -227,27 +227,22 @@ func (e *Evaluator) Filters(family sluicekeep.Family) bool {
 	return false
 }
 
-// maxDepth is how deep jumps may nest; the kernel allows 16.
-const maxDepth = 64
-
 // decides reports whether a chain has a rule that can decide anything, in
-// itself or where it jumps.
-func (e *Evaluator) decides(table int, ch *Chain, depth int) bool {
-	for i := range ch.Rules {
-		for _, a := range ch.Rules[i].Action.all() {
-			switch a.Verdict {
-			case Continue, Return:
-			case Jump, Goto:
-				next := e.find(table, a.Chain)
-				if next == nil || depth > maxDepth || e.decides(table, next, depth+1) {
-					return true
+// itself or where it leads.
+func (e *Evaluator) decides(table int, ch *Chain) bool {
+	return slices.ContainsFunc(e.index.reached(table, ch), func(ch *Chain) bool {
+		return slices.ContainsFunc(ch.Rules, func(r Rule) bool {
+			return slices.ContainsFunc(r.Action.all(), func(a *Action) bool {
+				switch a.Verdict {
+				case Continue, Return:
+					return false
+				case Jump, Goto:
+					return e.index[chainName{table, a.Chain}] == nil
 				}
-			default:
 				return true
-			}
-		}
-	}
-	return false
+			})
+		})
+	})
 }
 
 // all returns every action that a rule may take.

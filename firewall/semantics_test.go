@@ -80,21 +80,45 @@ func TestSemantics(t *testing.T) {
 		{"empty chains that accept", []Table{base("inet", HookInput, 0, Accept)}, v4, redis, want{"none", open, open, open}},
 		{"policy drop", []Table{base("inet", HookInput, 0, Drop)}, v4, redis, want{"closed", filtered, filtered, filtered}},
 		{"policy drop of the other family", []Table{base("ip6", HookInput, 0, Drop)}, v4, redis, want{"none", open, open, open}},
-		{"loopback accepted", []Table{base("ip", HookInput, 0, Drop, rule("lo", Accept, iif("lo")))}, v4, redis,
-			want{"closed", filtered, filtered, open}},
-		{"reject is closed", []Table{base("ip", HookInput, 0, Accept, rule("r", Reject, dport(6379)))}, v4, redis,
-			want{"closed", closed, closed, closed}},
-		{"a neighbour port stays open", []Table{base("ip", HookInput, 0, Accept, rule("r", Reject, dport(6379)))}, v4, 6380,
-			want{"open", open, open, open}},
-		{"one net only", []Table{base("ip", HookInput, 0, Drop, rule("a", Accept, dport(6379), from("192.0.2.0/24")))}, v4, redis,
-			want{"partial", filtered, open, open}},
-		{"first match wins", []Table{base("ip", HookInput, 0, Drop, rule("a", Accept, dport(6379)), rule("d", Drop))}, v4, redis,
-			want{"open", open, open, open}},
+		{
+			"loopback accepted",
+			[]Table{base("ip", HookInput, 0, Drop, rule("lo", Accept, iif("lo")))},
+			v4, redis,
+			want{"closed", filtered, filtered, open},
+		},
+		{
+			"reject is closed",
+			[]Table{base("ip", HookInput, 0, Accept, rule("r", Reject, dport(6379)))},
+			v4, redis,
+			want{"closed", closed, closed, closed},
+		},
+		{
+			"a neighbour port stays open",
+			[]Table{base("ip", HookInput, 0, Accept, rule("r", Reject, dport(6379)))},
+			v4, 6380,
+			want{"open", open, open, open},
+		},
+		{
+			"one net only",
+			[]Table{base("ip", HookInput, 0, Drop, rule("a", Accept, dport(6379), from("192.0.2.0/24")))},
+			v4, redis,
+			want{"partial", filtered, open, open},
+		},
+		{
+			"first match wins",
+			[]Table{base("ip", HookInput, 0, Drop, rule("a", Accept, dport(6379)), rule("d", Drop))},
+			v4, redis,
+			want{"open", open, open, open},
+		},
 		{"accept is final in its own base chain only", []Table{
 			base("inet", HookInput, -10, Accept, rule("a", Accept)), base("ip", HookInput, 0, Accept, rule("d", Drop, dport(6379))),
 		}, v4, redis, want{"closed", filtered, filtered, filtered}},
-		{"established rules do not open", []Table{base("ip", HookInput, 0, Drop, rule("e", Accept, state(2)))}, v4, redis,
-			want{"closed", filtered, filtered, filtered}},
+		{
+			"established rules do not open",
+			[]Table{base("ip", HookInput, 0, Drop, rule("e", Accept, state(2)))},
+			v4, redis,
+			want{"closed", filtered, filtered, filtered},
+		},
 		{"before conntrack nothing is new, but through the loopback", []Table{
 			base("ip", HookPrerouting, -300, Accept, rule("n", Drop, state(1))),
 		}, v4, redis, want{"open", open, open, filtered}},
@@ -104,24 +128,44 @@ func TestSemantics(t *testing.T) {
 			base("ip", HookPrerouting, -150, Accept, rule("d", Drop, dport(80))),
 			base("ip", HookForward, 0, Drop, rule("f", Accept, dport(80))),
 		}, v4, redis, want{"open", open, open, open}},
-		{"drop in raw prerouting", []Table{base("ip", HookPrerouting, -300, Accept, rule("d", Drop, dport(6379)))}, v4, redis,
-			want{"closed", filtered, filtered, filtered}},
-		{"unknown match on a drop", []Table{base("ip", HookInput, 0, Accept, maybe(rule("l", Drop, dport(6379))))}, v4, redis,
-			want{"unknown", unknown, unknown, unknown}},
-		{"unknown match, decided all the same", []Table{base("ip", HookInput, 0, Accept, maybe(rule("l", Drop)), rule("d", Drop))},
-			v4, redis, want{"closed", filtered, filtered, filtered}},
+		{
+			"drop in raw prerouting",
+			[]Table{base("ip", HookPrerouting, -300, Accept, rule("d", Drop, dport(6379)))},
+			v4, redis,
+			want{"closed", filtered, filtered, filtered},
+		},
+		{
+			"unknown match on a drop",
+			[]Table{base("ip", HookInput, 0, Accept, maybe(rule("l", Drop, dport(6379))))},
+			v4, redis,
+			want{"unknown", unknown, unknown, unknown},
+		},
+		{
+			"unknown match, decided all the same",
+			[]Table{base("ip", HookInput, 0, Accept, maybe(rule("l", Drop)), rule("d", Drop))},
+			v4, redis,
+			want{"closed", filtered, filtered, filtered},
+		},
 		{"queue", []Table{base("ip", HookInput, 0, Accept, rule("q", Queue))}, v4, redis, want{"unknown", unknown, unknown, unknown}},
-		{"jump and return", []Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Jump, Chain: "x"}},
-			rule("a", Accept)), Chain{Name: "x", Rules: []Rule{rule("ret", Return), rule("d", Drop)}})}, v4, redis,
-			want{"open", open, open, open}},
+		{
+			"jump and return",
+			[]Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Jump, Chain: "x"}},
+				rule("a", Accept)), Chain{Name: "x", Rules: []Rule{rule("ret", Return), rule("d", Drop)}})},
+			v4, redis,
+			want{"open", open, open, open},
+		},
 		{"goto does not come back", []Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Goto, Chain: "x"}},
 			rule("a", Accept)), Chain{Name: "x"})}, v4, redis, want{"closed", filtered, filtered, filtered}},
 		{"jump to a chain that goes", []Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Jump, Chain: "x"}},
 			rule("a", Accept)), Chain{Name: "x", Rules: []Rule{{Action: Action{Verdict: Goto, Chain: "y"}}, rule("d", Drop)}},
 			Chain{Name: "y"})}, v4, redis, want{"open", open, open, open}},
-		{"jump in circles is not believed", []Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Jump, Chain: "x"}}),
-			Chain{Name: "x", Rules: []Rule{{Action: Action{Verdict: Jump, Chain: "x"}}}})}, v4, redis,
-			want{"unknown", unknown, unknown, unknown}},
+		{
+			"jump in circles is not believed",
+			[]Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Jump, Chain: "x"}}),
+				Chain{Name: "x", Rules: []Rule{{Action: Action{Verdict: Jump, Chain: "x"}}}})},
+			v4, redis,
+			want{"unknown", unknown, unknown, unknown},
+		},
 		{"verdict map", []Table{base("ip", HookInput, 0, Drop, Rule{Action: Action{Map: &Map{
 			Fields: []Field{FieldDport}, Entries: []MapEntry{{[]Range{Between(6379, 6379)}, Action{Verdict: Accept}}},
 		}}})}, v4, redis, want{"open", open, open, open}},
@@ -152,13 +196,21 @@ func TestSemantics(t *testing.T) {
 			base("ip", HookInput, 0, Drop, rule("a", Accept, dport(8080))),
 		}, v4, 80, want{"closed", open, open, filtered}},
 		{"loopback is not reached from outside", nil, "127.0.0.1", redis, want{"none", filtered, filtered, open}},
-		{"interface rule that a self-probe cannot see", []Table{base("ip", HookInput, 0, Accept, rule("d", Drop, iif("eth0"), dport(6379)))},
-			"192.0.2.1", redis, want{"partial", filtered, filtered, open}},
+		{
+			"interface rule that a self-probe cannot see",
+			[]Table{base("ip", HookInput, 0, Accept, rule("d", Drop, iif("eth0"), dport(6379)))},
+			"192.0.2.1", redis,
+			want{"partial", filtered, filtered, open},
+		},
 		{"marks are zero where nobody sets them", []Table{base("ip", HookInput, 0, Accept,
 			rule("m", Drop, Matches(FieldMark, Between(1, 9))))}, v4, redis, want{"open", open, open, open}},
-		{"marks that somebody sets are unknown", []Table{base("ip", HookInput, 0, Accept,
-			Rule{Action: Action{Marks: true}}, rule("m", Drop, Matches(FieldMark, Between(1, 9))))}, v4, redis,
-			want{"unknown", unknown, unknown, unknown}},
+		{
+			"marks that somebody sets are unknown",
+			[]Table{base("ip", HookInput, 0, Accept,
+				Rule{Action: Action{Marks: true}}, rule("m", Drop, Matches(FieldMark, Between(1, 9))))},
+			v4, redis,
+			want{"unknown", unknown, unknown, unknown},
+		},
 		{"v6 alone open", []Table{base("ip", HookInput, 0, Drop)}, "::", 80, want{"none", open, open, open}},
 	}
 	for _, tt := range tests {
@@ -209,11 +261,15 @@ func TestTrace(t *testing.T) {
 	p := Packet{Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr("192.0.2.1"), Proto: 6, Sport: 40000, Dport: 6379, Iif: "eth0"}
 	got := NewEvaluator(testHost(rs)).Trace(p)
 	want := Trace{open, []sluicekeep.PathStep{
-		{Hook: "prerouting", Priority: -100, Store: "nftables", Table: "ip prerouting-100", Chain: "PREROUTING",
-			Writer: "docker", Rule: "dnat 172.17.0.2", Verdict: "dnat 172.17.0.2:80"},
+		{
+			Hook: "prerouting", Priority: -100, Store: "nftables", Table: "ip prerouting-100", Chain: "PREROUTING",
+			Writer: "docker", Rule: "dnat 172.17.0.2", Verdict: "dnat 172.17.0.2:80",
+		},
 		{Hook: "routing", Store: "kernel", Rule: "to 172.17.0.2 through docker0", Verdict: "forward"},
-		{Hook: "forward", Store: "nftables", Table: "ip forward0", Chain: "FORWARD", Writer: "hand",
-			Rule: "-o docker0 -j ACCEPT", Verdict: "accept", Decides: true},
+		{
+			Hook: "forward", Store: "nftables", Table: "ip forward0", Chain: "FORWARD", Writer: "hand",
+			Rule: "-o docker0 -j ACCEPT", Verdict: "accept", Decides: true,
+		},
 	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -230,8 +286,10 @@ func TestPublished(t *testing.T) {
 	got := NewEvaluator(testHost(rs)).Published()
 	want := []Publication{
 		{Family: sluicekeep.IPv4, Proto: 6, Dport: 6379, Last: 6379, To: netip.MustParseAddr("172.17.0.2"), ToPort: 80, Rule: "dnat 172.17.0.2", Writer: "docker"},
-		{Family: sluicekeep.IPv4, Dst: netip.MustParseAddr("192.0.2.1"), Proto: 17, Dport: 53, Last: 53,
-			To: netip.MustParseAddr("172.17.0.3"), ToPort: 81, Rule: "dnat 172.17.0.3", Writer: "docker"},
+		{
+			Family: sluicekeep.IPv4, Dst: netip.MustParseAddr("192.0.2.1"), Proto: 17, Dport: 53, Last: 53,
+			To: netip.MustParseAddr("172.17.0.3"), ToPort: 81, Rule: "dnat 172.17.0.3", Writer: "docker",
+		},
 	}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 		t.Error(d)

@@ -14,7 +14,16 @@ type walker struct {
 	view  view
 	steps []sluicekeep.PathStep
 	depth int
+	// visits counts rules: jumps that fan out at every level may ask for more
+	// than a life has time.
+	visits int
 }
+
+// Bounds of a walk. The kernel allows 16 levels of jumps.
+const (
+	maxDepth  = 64
+	maxVisits = 5_000_000
+)
 
 // fate is what may happen to the packet in a chain: verdicts, and rewritings.
 type fate struct {
@@ -109,6 +118,10 @@ func (w *walker) chain(b base, ch *Chain) fate {
 	var out fate
 	for i := range ch.Rules {
 		r := &ch.Rules[i]
+		if w.visits++; w.visits > maxVisits {
+			w.note(b, ch, r, "unknown")
+			return fate{verdicts: mayDecide}
+		}
 		holds, sure := w.rule(r)
 		if !holds {
 			continue
