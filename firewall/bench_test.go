@@ -40,7 +40,7 @@ func ufwDocker(published int) *Ruleset {
 		do(Accept, Matches(FieldProto, One(Uint(1))), Matches(FieldSport, One(Uint(8)))),
 		do(Accept, Matches(FieldProto, One(Uint(17))), Matches(FieldSport, One(Uint(67))), port(68)),
 		call("ufw-not-local"),
-		do(Accept, Matches(FieldProto, One(Uint(17))), Matches(FieldDst, Prefix(netip.MustParsePrefix("224.0.0.251/32"))), port(5353)),
+		do(Accept, Matches(FieldProto, One(Uint(17))), to("224.0.0.251/32"), port(5353)),
 		call("ufw-user-input"),
 	}}
 	notLocal := Chain{Name: "ufw-not-local", Rules: []Rule{
@@ -52,9 +52,10 @@ func ufwDocker(published int) *Ruleset {
 	user := Chain{Name: "ufw-user-input"}
 	for i := range uint64(30) {
 		user.Rules = append(user.Rules, do(Accept, tcp, port(2000+i*7)))
-		user.Rules = append(user.Rules, do(Accept, tcp, port(5000+i*7), Matches(FieldSrc, Prefix(netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", i))))))
+		user.Rules = append(user.Rules, do(Accept, tcp, port(5000+i*7), from(fmt.Sprintf("10.%d.0.0/16", i))))
 	}
-	chains = append(chains, in, before, notLocal, user, Chain{Name: "ufw-before-logging-input"}, Chain{Name: "ufw-after-input"},
+	chains = append(chains, in, before, notLocal, user,
+		Chain{Name: "ufw-before-logging-input"}, Chain{Name: "ufw-after-input"},
 		Chain{Name: "ufw-after-logging-input"}, Chain{Name: "ufw-reject-input"}, Chain{Name: "ufw-track-input"})
 	fwd := Chain{Name: "FORWARD", Hook: HookForward, Type: "filter", Policy: Drop}
 	fwd.Rules = append(fwd.Rules, do(Accept, states(2, 4), Matches(FieldOif, Iface("docker0"))),
@@ -62,8 +63,8 @@ func ufwDocker(published int) *Ruleset {
 	docker, nat := Chain{Name: "DOCKER"}, Chain{Name: "DOCKER"}
 	for i := range uint64(published) {
 		to := netip.AddrFrom4([4]byte{172, 17, byte(i / 250), byte(2 + i%250)})
-		docker.Rules = append(docker.Rules, do(Accept, Matches(FieldDst, One(Addr(to))), Matches(FieldIif, Iface("docker0")).Not(),
-			Matches(FieldOif, Iface("docker0")), tcp, port(80)))
+		docker.Rules = append(docker.Rules, do(Accept,
+			Matches(FieldDst, One(Addr(to))), iif("docker0").Not(), oif("docker0"), tcp, port(80)))
 		nat.Rules = append(nat.Rules, Rule{
 			Text: "dnat", Matches: []Match{Matches(FieldIif, Iface("docker0")).Not(), tcp, port(8000 + i)},
 			Action: Action{Verdict: DNAT, To: []Range{One(Addr(to))}, ToPort: []Range{Between(80, 80)}},
@@ -101,7 +102,9 @@ func zones(e *Evaluator) []*Source {
 	seg := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8:1::/64")}
 	org := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	all := append(append([]netip.Prefix{netip.MustParsePrefix("172.16.0.0/12")}, seg...), org...)
-	return []*Source{e.From(Zone{Self: true}), e.From(Zone{In: seg}), e.From(Zone{In: org, Except: seg}), e.From(Zone{Except: all})}
+	return []*Source{
+		e.From(Zone{Self: true}), e.From(Zone{In: seg}), e.From(Zone{In: org, Except: seg}), e.From(Zone{Except: all}),
+	}
 }
 
 func BenchmarkStatus(b *testing.B) {
@@ -147,8 +150,9 @@ func BenchmarkStatusBehindBlocklist(b *testing.B) {
 
 // 5,000 rules, one probe: what rules eval pays for a line.
 func BenchmarkEval(b *testing.B) {
-	rs := &Ruleset{Tables: []Table{base("ip", HookInput, 0, Drop, shapes()["router"](rand.New(rand.NewPCG(1, 1)), 5000)...)}}
-	p := Packet{Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr("192.0.2.1"), Proto: 6, Sport: 40000, Dport: 80}
+	rules := shapes()["router"](rand.New(rand.NewPCG(1, 1)), 5000)
+	rs := &Ruleset{Tables: []Table{base("ip", HookInput, 0, Drop, rules...)}}
+	p := packetTo("192.0.2.1", 80)
 	for b.Loop() {
 		Eval(rs, HookInput, p)
 	}
@@ -181,7 +185,7 @@ func shapes() map[string]func(*rand.Rand, int) []Rule {
 		},
 		"allowlist": func(r *rand.Rand, n int) (out []Rule) {
 			for range n {
-				out = append(out, Rule{Matches: []Match{Matches(FieldSrc, prefix(r, 24)), tcp(r), port(r)}, Action: Action{Verdict: Accept}})
+				out = append(out, rule("a", Accept, Matches(FieldSrc, prefix(r, 24)), tcp(r), port(r)))
 			}
 			return out
 		},

@@ -15,8 +15,13 @@ import (
 
 // base makes a base chain of a table of its own.
 func base(family string, hook Hook, priority int, policy Verdict, rules ...Rule) Table {
-	ch := Chain{Name: strings.ToUpper(string(hook)), Hook: hook, Type: "filter", Priority: priority, Policy: policy, Rules: rules}
-	return Table{Store: StoreNFTables, Family: family, Name: fmt.Sprint(hook, priority), Writer: "hand", Chains: []Chain{ch}}
+	return Table{
+		Store: StoreNFTables, Family: family, Name: fmt.Sprint(hook, priority), Writer: "hand",
+		Chains: []Chain{{
+			Name: strings.ToUpper(string(hook)), Hook: hook, Type: "filter",
+			Priority: priority, Policy: policy, Rules: rules,
+		}},
+	}
 }
 
 // natTable makes a prerouting nat chain.
@@ -35,6 +40,31 @@ func natAt(priority int, rules ...Rule) Table {
 func rule(text string, v Verdict, m ...Match) Rule {
 	return Rule{Text: text, Matches: m, Action: Action{Verdict: v}}
 }
+
+func jump(chain string) Rule {
+	return Rule{Text: "jump " + chain, Action: Action{Verdict: Jump, Chain: chain}}
+}
+
+func gotoChain(chain string) Rule {
+	return Rule{Text: "goto " + chain, Action: Action{Verdict: Goto, Chain: chain}}
+}
+
+// packetTo is a packet from the internet, through the uplink.
+func packetTo(dst string, port uint16) Packet {
+	return Packet{
+		Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr(dst),
+		Proto: 6, Sport: 40000, Dport: port, Iif: "eth0",
+	}
+}
+
+func in(prefixes ...string) (z Zone) {
+	for _, p := range prefixes {
+		z.In = append(z.In, netip.MustParsePrefix(p))
+	}
+	return z
+}
+
+func to(prefix string) Match { return Matches(FieldDst, Prefix(netip.MustParsePrefix(prefix))) }
 
 func dnat(to string, port uint64, m ...Match) Rule {
 	return Rule{Text: "dnat " + to, Matches: m, Action: Action{
@@ -79,7 +109,12 @@ func TestSemantics(t *testing.T) {
 		{"no rules at all", nil, v4, redis, want{"none", open, open, open}},
 		{"empty chains that accept", []Table{base("inet", HookInput, 0, Accept)}, v4, redis, want{"none", open, open, open}},
 		{"policy drop", []Table{base("inet", HookInput, 0, Drop)}, v4, redis, want{"closed", filtered, filtered, filtered}},
-		{"policy drop of the other family", []Table{base("ip6", HookInput, 0, Drop)}, v4, redis, want{"none", open, open, open}},
+		{
+			"policy drop of the other family",
+			[]Table{base("ip6", HookInput, 0, Drop)},
+			v4, redis,
+			want{"none", open, open, open},
+		},
 		{
 			"loopback accepted",
 			[]Table{base("ip", HookInput, 0, Drop, rule("lo", Accept, iif("lo")))},
@@ -111,7 +146,8 @@ func TestSemantics(t *testing.T) {
 			want{"open", open, open, open},
 		},
 		{"accept is final in its own base chain only", []Table{
-			base("inet", HookInput, -10, Accept, rule("a", Accept)), base("ip", HookInput, 0, Accept, rule("d", Drop, dport(6379))),
+			base("inet", HookInput, -10, Accept, rule("a", Accept)),
+			base("ip", HookInput, 0, Accept, rule("d", Drop, dport(6379))),
 		}, v4, redis, want{"closed", filtered, filtered, filtered}},
 		{
 			"established rules do not open",
@@ -146,23 +182,28 @@ func TestSemantics(t *testing.T) {
 			v4, redis,
 			want{"closed", filtered, filtered, filtered},
 		},
-		{"queue", []Table{base("ip", HookInput, 0, Accept, rule("q", Queue))}, v4, redis, want{"unknown", unknown, unknown, unknown}},
+		{
+			"queue",
+			[]Table{base("ip", HookInput, 0, Accept, rule("q", Queue))},
+			v4, redis,
+			want{"unknown", unknown, unknown, unknown},
+		},
 		{
 			"jump and return",
-			[]Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Jump, Chain: "x"}},
+			[]Table{with(base("ip", HookInput, 0, Drop, jump("x"),
 				rule("a", Accept)), Chain{Name: "x", Rules: []Rule{rule("ret", Return), rule("d", Drop)}})},
 			v4, redis,
 			want{"open", open, open, open},
 		},
-		{"goto does not come back", []Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Goto, Chain: "x"}},
+		{"goto does not come back", []Table{with(base("ip", HookInput, 0, Drop, gotoChain("x"),
 			rule("a", Accept)), Chain{Name: "x"})}, v4, redis, want{"closed", filtered, filtered, filtered}},
-		{"jump to a chain that goes", []Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Jump, Chain: "x"}},
-			rule("a", Accept)), Chain{Name: "x", Rules: []Rule{{Action: Action{Verdict: Goto, Chain: "y"}}, rule("d", Drop)}},
+		{"jump to a chain that goes", []Table{with(base("ip", HookInput, 0, Drop, jump("x"),
+			rule("a", Accept)), Chain{Name: "x", Rules: []Rule{gotoChain("y"), rule("d", Drop)}},
 			Chain{Name: "y"})}, v4, redis, want{"open", open, open, open}},
 		{
 			"jump in circles is not believed",
-			[]Table{with(base("ip", HookInput, 0, Drop, Rule{Action: Action{Verdict: Jump, Chain: "x"}}),
-				Chain{Name: "x", Rules: []Rule{{Action: Action{Verdict: Jump, Chain: "x"}}}})},
+			[]Table{with(base("ip", HookInput, 0, Drop, jump("x")),
+				Chain{Name: "x", Rules: []Rule{jump("x")}})},
 			v4, redis,
 			want{"unknown", unknown, unknown, unknown},
 		},
@@ -192,7 +233,9 @@ func TestSemantics(t *testing.T) {
 				Matches(FieldCTStatus, Between(32, 32)))),
 		}, v4, redis, want{"none", closed, closed, open}},
 		{"redirect to another port of the host", []Table{
-			natTable(Rule{Text: "redir", Matches: []Match{dport(80)}, Action: Action{Verdict: Redirect, ToPort: []Range{Between(8080, 8080)}}}),
+			natTable(Rule{Text: "redir", Matches: []Match{dport(80)}, Action: Action{
+				Verdict: Redirect, ToPort: []Range{Between(8080, 8080)},
+			}}),
 			base("ip", HookInput, 0, Drop, rule("a", Accept, dport(8080))),
 		}, v4, 80, want{"closed", open, open, filtered}},
 		{"loopback is not reached from outside", nil, "127.0.0.1", redis, want{"none", filtered, filtered, open}},
@@ -217,15 +260,17 @@ func TestSemantics(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e := NewEvaluator(testHost(&Ruleset{Tables: tt.tables}))
 			q := query(tt.dst, tt.port)
-			near := e.From(Zone{In: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8:1::/64")}})
-			far := e.From(Zone{In: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8:2::/64")}})
-			got := want{e.Declared(q), e.Predict(q, far).Reach, e.Predict(q, near).Reach, e.Predict(q, e.From(Zone{Self: true})).Reach}
+			near := e.From(in("192.0.2.0/24", "2001:db8:1::/64"))
+			far := e.From(in("198.51.100.0/24", "2001:db8:2::/64"))
+			self := e.From(Zone{Self: true})
+			got := want{e.Declared(q), e.Predict(q, far).Reach, e.Predict(q, near).Reach, e.Predict(q, self).Reach}
 			if d := cmp.Diff(tt.want, got, cmp.AllowUnexported(want{})); d != "" {
 				t.Error(d)
 			}
 			for _, z := range []*Source{near, far} {
-				if a := e.Predict(q, z); a.Reach != e.Trace(a.Sample).Reach {
-					t.Errorf("sample %v walks %q, predicted %q: %+v", a.Sample, e.Trace(a.Sample).Reach, a.Reach, e.Trace(a.Sample).Steps)
+				a := e.Predict(q, z)
+				if walked := e.Trace(a.Sample); a.Reach != walked.Reach {
+					t.Errorf("sample %v: predicted %q, walked %+v", a.Sample, a.Reach, walked)
 				}
 			}
 		})
@@ -258,8 +303,7 @@ func TestTrace(t *testing.T) {
 		base("ip", HookInput, 0, Drop),
 		base("ip", HookForward, 0, Drop, rule("-o docker0 -j ACCEPT", Accept, oif("docker0"))),
 	}}
-	p := Packet{Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr("192.0.2.1"), Proto: 6, Sport: 40000, Dport: 6379, Iif: "eth0"}
-	got := NewEvaluator(testHost(rs)).Trace(p)
+	got := NewEvaluator(testHost(rs)).Trace(packetTo("192.0.2.1", 6379))
 	want := Trace{open, []sluicekeep.PathStep{
 		{
 			Hook: "prerouting", Priority: -100, Store: "nftables", Table: "ip prerouting-100", Chain: "PREROUTING",
@@ -280,12 +324,15 @@ func TestPublished(t *testing.T) {
 	local := Matches(FieldDstType, Between(2, 2))
 	rs := &Ruleset{Tables: []Table{natTable(
 		dnat("172.17.0.2", 80, local, Matches(FieldProto, Between(6, 6)), dport(6379)),
-		dnat("172.17.0.3", 81, Matches(FieldDst, Prefix(netip.MustParsePrefix("192.0.2.1/32"))), Matches(FieldProto, Between(17, 17)), dport(53)),
+		dnat("172.17.0.3", 81, to("192.0.2.1/32"), Matches(FieldProto, Between(17, 17)), dport(53)),
 		dnat("172.17.0.9", 99, local, Matches(FieldProto, Between(6, 6)), dport(6379)), // never reached
 	)}}
 	got := NewEvaluator(testHost(rs)).Published()
 	want := []Publication{
-		{Family: sluicekeep.IPv4, Proto: 6, Dport: 6379, Last: 6379, To: netip.MustParseAddr("172.17.0.2"), ToPort: 80, Rule: "dnat 172.17.0.2", Writer: "docker"},
+		{
+			Family: sluicekeep.IPv4, Proto: 6, Dport: 6379, Last: 6379,
+			To: netip.MustParseAddr("172.17.0.2"), ToPort: 80, Rule: "dnat 172.17.0.2", Writer: "docker",
+		},
 		{
 			Family: sluicekeep.IPv4, Dst: netip.MustParseAddr("192.0.2.1"), Proto: 17, Dport: 53, Last: 53,
 			To: netip.MustParseAddr("172.17.0.3"), ToPort: 81, Rule: "dnat 172.17.0.3", Writer: "docker",
@@ -301,7 +348,7 @@ func TestExplicitOpens(t *testing.T) {
 	rs := &Ruleset{Tables: []Table{with(base("ip", HookInput, 0, Drop,
 		rule("wide", Accept, tcp, Matches(FieldDport, Between(1024, 65535))),
 		rule("all", Accept, iif("lo")),
-		Rule{Action: Action{Verdict: Jump, Chain: "user"}},
+		jump("user"),
 		Rule{Text: "vmap", Matches: []Match{tcp}, Action: Action{Map: &Map{Fields: []Field{FieldDport}, Entries: []MapEntry{
 			{[]Range{Between(22, 22)}, Action{Verdict: Accept}}, {[]Range{Between(23, 23)}, Action{Verdict: Drop}},
 		}}}},
@@ -344,10 +391,7 @@ func TestLongRulesAgreeWithWalking(t *testing.T) {
 
 // onBounds draws a packet at the bounds of a rule.
 func onBounds(r *rand.Rand, rule Rule) Packet {
-	p := Packet{
-		Src: netip.MustParseAddr("198.51.100.7"), Dst: netip.MustParseAddr("192.0.2.1"),
-		Proto: 6, Sport: 40000, Dport: 80, Iif: "eth0",
-	}
+	p := packetTo("192.0.2.1", 80)
 	for _, m := range rule.Matches {
 		x := m.Boxes[0][0]
 		v := []Value{x.From, x.To, x.To.Next(), x.From.Prev()}[r.IntN(4)]
