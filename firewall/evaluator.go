@@ -16,6 +16,7 @@ type Evaluator struct {
 	stages map[stageKey]ref
 	// prepared marks families whose stages are all compiled.
 	prepared map[uint8]bool
+	entries  map[uint8]ref // by which interface a source comes in, by family
 	paths    map[pathKey]ref
 	told     map[[2]ref]answer
 	any      *Source
@@ -48,6 +49,7 @@ func NewEvaluator(h Host) *Evaluator {
 		host:     h,
 		stages:   map[stageKey]ref{},
 		prepared: map[uint8]bool{},
+		entries:  map[uint8]ref{},
 		paths:    map[pathKey]ref{},
 		told:     map[[2]ref]answer{},
 	}

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -19,6 +20,9 @@ type Host struct {
 	// Uplinks names the interfaces of the default routes; empty means that it
 	// may be any but the loopback.
 	Uplinks []string
+	// Routes lists further routes of the main table, such as those to tunnels
+	// and pods; connected prefixes and default routes need not be in it.
+	Routes []Route
 	// RouteLocalnet says that packets to 127.0.0.0/8 may come from outside
 	// (sysctl net.ipv4.conf.*.route_localnet).
 	RouteLocalnet bool
@@ -26,7 +30,14 @@ type Host struct {
 	NoForward []sluicekeep.Family
 }
 
-// family returns the family number of an address.
+// Route says through which interface a prefix is reached, and where its
+// packets come in. Of several the longest prefix counts.
+type Route struct {
+	Prefix netip.Prefix
+	Iface  string
+}
+
+// familyNumber returns the family number of an address.
 func familyNumber(a netip.Addr) uint8 {
 	if a.Unmap().Is4() {
 		return 4
@@ -113,8 +124,8 @@ type link struct {
 	prefix Range
 }
 
-// links returns the connected prefixes of a family. A prefix of one address
-// connects nobody.
+// links returns the connected and routed prefixes of a family, the longest
+// first. An interface's prefix of one address connects nobody.
 func (h *Host) links(family uint8) []link {
 	var out []link
 	for _, i := range h.Interfaces {
@@ -124,16 +135,31 @@ func (h *Host) links(family uint8) []link {
 			}
 		}
 	}
+	for _, r := range h.Routes {
+		if familyNumber(r.Prefix.Addr()) == family && r.Prefix.Bits() > 0 {
+			out = append(out, link{Iface(r.Iface), Prefix(r.Prefix)})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b link) int { return a.size().Cmp(b.size()) })
 	return out
+}
+
+// size returns one less than the number of addresses of a link.
+func (l link) size() Value {
+	lo, borrow := bits.Sub64(l.prefix.To.Lo, l.prefix.From.Lo, 0)
+	return Value{l.prefix.To.Hi - l.prefix.From.Hi - borrow, lo}
 }
 
 // leaves returns the interfaces through which packets to dst leave the host.
 func (h *Host) leaves(family uint8, dst Range) []Range {
 	var out []Range
+	var size Value
 	for _, l := range h.links(family) {
 		switch m := l.prefix.meet(dst); {
+		case len(out) > 0 && l.size() != size:
+			return normal(out)
 		case m == dst:
-			out = append(out, l.iface)
+			out, size = append(out, l.iface), l.size()
 		case !m.empty():
 			return notLoopback()
 		}
@@ -267,24 +293,45 @@ func prefixes(family uint8, ps []netip.Prefix) []Range {
 // a connected source comes through its interface, a far one through an
 // uplink, and nobody outside has an address of ours.
 func (e *Evaluator) entry(family uint8, iifs []string) ref {
-	var near, names []Range
 	out := empty
-	for _, l := range e.host.links(family) {
-		var b box
-		b[levelIif], b[levelSrc] = []Range{l.iface}, []Range{l.prefix}
-		out = e.apply(opUnion, out, e.product(&b, full))
-		near = append(near, l.prefix)
-	}
-	var far box
-	far[levelIif], far[levelSrc] = e.host.uplinks(), outside(normal(near))
-	out = e.apply(opUnion, out, e.product(&far, full))
 	if len(iifs) > 0 {
+		var names []Range
 		for _, name := range iifs {
 			names = append(names, Iface(name))
 		}
 		out = e.ranges(levelIif, normal(names), full, empty)
+	} else {
+		out = e.routed(family)
 	}
 	return e.apply(opIntersect, out, e.ranges(levelSrc, e.peers(family), full, empty))
+}
+
+// routed returns the set of (iif, src) by the routes: of those that hold a
+// source, the longest.
+func (e *Evaluator) routed(family uint8) ref {
+	if r, ok := e.entries[family]; ok {
+		return r
+	}
+	near, out := empty, empty
+	links := e.host.links(family)
+	for len(links) > 0 {
+		n := slices.IndexFunc(links, func(l link) bool { return l.size() != links[0].size() })
+		if n < 0 {
+			n = len(links)
+		}
+		same, covered := empty, empty
+		for _, l := range links[:n] {
+			var b box
+			b[levelIif], b[levelSrc] = []Range{l.iface}, []Range{l.prefix}
+			same = e.apply(opUnion, same, e.product(&b, full))
+			covered = e.apply(opUnion, covered, e.ranges(levelSrc, b[levelSrc], full, empty))
+		}
+		out = e.apply(opUnion, out, e.apply(opDiff, same, near))
+		near, links = e.apply(opUnion, near, covered), links[n:]
+	}
+	far := e.apply(opDiff, e.ranges(levelIif, e.host.uplinks(), full, empty), near)
+	e.entries[family] = e.pin(e.apply(opUnion, out, far))
+	return e.entries[family]
 }
 
 // peers returns the addresses that another machine can have.

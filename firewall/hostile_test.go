@@ -18,12 +18,15 @@ func TestHostileRules(t *testing.T) {
 		fan = with(fan, Chain{Name: fmt.Sprint("c", i), Rules: []Rule{jump(next), jump(next)}})
 	}
 	fan = with(fan, Chain{Name: "c40", Rules: []Rule{rule("r", Return)}})
+	noBox := Match{Fields: []Field{FieldDport}, Boxes: [][]Range{{}}}
+	nowhere := Rule{Action: Action{Verdict: DNAT, To: backwards, ToPort: backwards}}
+	noField := Matches(Field(200), Between(1, 2))
 	for name, rs := range map[string]*Ruleset{
 		"jump to nowhere":     {Tables: []Table{base("ip", HookInput, 0, Accept, jump("gone"))}},
 		"jumps that fan out":  {Tables: []Table{fan}},
-		"nat to nowhere":      {Tables: []Table{natTable(Rule{Action: Action{Verdict: DNAT, To: backwards, ToPort: backwards}})}},
-		"boxes of wrong size": {Tables: []Table{base("ip", HookInput, 0, Drop, rule("r", Accept, Match{Fields: []Field{FieldDport}, Boxes: [][]Range{{}}}))}},
-		"fields that are not": {Tables: []Table{base("ip", HookInput, 0, Drop, rule("r", Accept, Matches(Field(200), Between(1, 2))))}},
+		"nat to nowhere":      {Tables: []Table{natTable(nowhere)}},
+		"boxes of wrong size": {Tables: []Table{base("ip", HookInput, 0, Drop, rule("r", Accept, noBox))}},
+		"fields that are not": {Tables: []Table{base("ip", HookInput, 0, Drop, rule("r", Accept, noField))}},
 		"unknown family":      {Tables: []Table{base("decnet", HookInput, 0, Drop)}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -277,6 +277,31 @@ func TestSemantics(t *testing.T) {
 	}
 }
 
+// A source comes in where the longest route to it leads, and a rewritten packet
+// leaves there.
+func TestRoutes(t *testing.T) {
+	rs := &Ruleset{Tables: []Table{
+		natTable(dnat("10.8.0.9", 80, dport(6379))),
+		base("ip", HookInput, 0, Drop, rule("vpn", Accept, iif("wg0"))),
+		base("ip", HookForward, 0, Drop, rule("pod", Accept, oif("cali7"))),
+	}}
+	h := testHost(rs)
+	h.Routes = []Route{
+		{netip.MustParsePrefix("10.8.0.0/16"), "wg0"}, {netip.MustParsePrefix("10.8.0.9/32"), "cali7"},
+	}
+	e := NewEvaluator(h)
+	for prefix, want := range map[string]sluicekeep.Reach{
+		"10.8.3.0/24": open, "10.8.0.9/32": filtered, "10.9.0.0/24": filtered,
+	} {
+		if got := e.Predict(query("0.0.0.0", 80), e.From(in(prefix))).Reach; got != want {
+			t.Errorf("from %s: %q", prefix, got)
+		}
+	}
+	if got := e.Predict(query("0.0.0.0", 6379), e.From(in("198.51.100.0/24"))).Reach; got != open {
+		t.Errorf("forwarded to the pod: %q", got)
+	}
+}
+
 // Stores that could not be read take certainty from what passes, not from
 // what is dropped.
 func TestUnreadable(t *testing.T) {
