@@ -294,7 +294,7 @@ func (g *folder) blocked(r *row) *sluicekeep.Contradiction {
 			g.visible().ask(r, z).Reach == sluicekeep.ReachOpen {
 			step := g.all.decider(a)
 			return g.say(r, claim{
-				kind: BlockedByHiddenStore, zone: z, rule: stepText(step), writer: step.Writer,
+				kind: BlockedByHiddenStore, zone: z, rule: stepText(step), writer: step.Writer, proof: proofOf(r, z),
 				remedy: "look at it with `iptables-legacy-save`, and keep the rules in one store",
 				values: sluicekeep.Fields{"store": string(firewall.StoreIPTablesLegacy), "place": stepPlace(step)},
 			}, "%s listens on %s, and nft shows nothing against it, but iptables-legacy shuts it to %s (%s)",
@@ -331,7 +331,7 @@ func (g *folder) disagree(r *row, z sluicekeep.Zone) *sluicekeep.Contradiction {
 			}
 			step := g.store(other).decider(a)
 			return g.say(r, claim{
-				kind: TwoStoresActive, zone: z, rule: stepText(step), writer: step.Writer,
+				kind: TwoStoresActive, zone: z, rule: stepText(step), writer: step.Writer, proof: proofOf(r, z),
 				remedy: "keep the rules in one store: a packet must pass both",
 				values: sluicekeep.Fields{"store": string(other), "other_store": string(s), "other_rule": o.Rule},
 			}, "%s lets %s in (%s), but %s shuts it to %s (%s)", s, r.Port, o.Rule, other, zoneName(z), stepText(step))
@@ -359,7 +359,7 @@ func (g *folder) shadowed(r *row) *sluicekeep.Contradiction {
 			}
 			step := g.store(s).decider(a)
 			return g.say(r, claim{
-				kind: Shadowed, zone: z, rule: stepText(step), writer: step.Writer,
+				kind: Shadowed, zone: z, rule: stepText(step), writer: step.Writer, proof: proofOf(r, z),
 				remedy: "move the accepting rule before the other, or remove it",
 				values: sluicekeep.Fields{"store": string(s), "shadowed_rule": o.Rule, "place": stepPlace(step)},
 			}, "a rule lets %s in (%s), but never sees a packet: %s comes first", r.Port, o.Rule, stepText(step))
