@@ -197,6 +197,16 @@ func shapes() map[string]func(*rand.Rand, int) []Rule {
 			}
 			return out
 		},
+		"tangle": func(r *rand.Rand, n int) (out []Rule) { // wide ranges in every field, crossing each other
+			for range n {
+				from := uint64(r.IntN(60000))
+				out = append(out, Rule{Matches: []Match{
+					Matches(FieldSrc, prefix(r, 4)), Matches(FieldDst, prefix(r, 4)), tcp(r),
+					Matches(FieldDport, Between(from, from+uint64(r.IntN(5000)))),
+				}, Action: verdict(r)})
+			}
+			return out
+		},
 		"ports": func(r *rand.Rand, n int) (out []Rule) {
 			for range n {
 				out = append(out, Rule{Matches: []Match{tcp(r), port(r)}, Action: verdict(r)})

@@ -332,9 +332,9 @@ func (c *compiler) known(f Field, sc scope) (Value, bool) {
 
 // product makes the diagram that is in inside a box, and empty outside.
 func (c *compiler) product(b *box, in ref) ref {
-	for level := int(levelCount) - 1; level >= 0; level-- {
-		if b[level] != nil {
-			in = c.ranges(uint8(level), b[level], in, empty)
+	for i := len(c.order.levels) - 1; i >= 0; i-- {
+		if level := c.order.levels[i]; b[level] != nil {
+			in = c.ranges(level, b[level], in, empty)
 		}
 	}
 	return in

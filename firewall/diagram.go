@@ -54,6 +54,7 @@ type space struct {
 	roots  []ref  // a stack of what collect must keep for now
 	pinned []ref  // what collect must keep for ever
 	outs   outcomes
+	order  order
 }
 
 type memo struct {
@@ -72,8 +73,9 @@ const (
 )
 
 // newSpace makes a space of at most limit edges (24 bytes each).
-func newSpace(limit int) *space {
+func newSpace(limit int, o order) *space {
 	return &space{
+		order: o,
 		table: vacant(1 << 10),
 		cache: make([]memo, cacheSize),
 		limit: limit,
@@ -105,12 +107,13 @@ func rescue(err *error) {
 	}
 }
 
-// level returns the field level a diagram decides first; terminals come last.
-func (s *space) level(r ref) uint8 {
+// rank returns the place in the order of the field that a diagram decides
+// first; terminals come last.
+func (s *space) rank(r ref) uint8 {
 	if r.terminal() {
 		return levelCount
 	}
-	return s.nodes[r].level
+	return s.order.rank[s.nodes[r].level]
 }
 
 // make returns the one node with these edges. Neighbours that lead to the same
@@ -276,7 +279,7 @@ func (s *space) apply(o op, a, b ref) ref {
 	if m.op == uint32(o) && m.a == a && m.b == b {
 		return m.to
 	}
-	la, lb := s.level(a), s.level(b)
+	la, lb := s.rank(a), s.rank(b)
 	base := len(s.buffer)
 	switch {
 	case la < lb:
@@ -290,7 +293,7 @@ func (s *space) apply(o op, a, b ref) ref {
 	default:
 		s.zip(o, s.nodes[a].edges, s.nodes[b].edges)
 	}
-	r := s.pop(min(la, lb), base)
+	r := s.pop(s.order.levels[min(la, lb)], base)
 	*s.slot(uint32(o), a, b) = memo{uint32(o), a, b, r}
 	return r
 }
@@ -322,8 +325,8 @@ func (s *space) pop(level uint8, base int) ref {
 	return r
 }
 
-// rewrite rebuilds a diagram bottom-up: leaf maps the terminals, and at maps
-// the nodes it wants to decide by itself. A nil at maps no node.
+// rewrite rebuilds a diagram bottom-up: leaf maps the terminals, and at
+// answers for the nodes it wants to decide by itself. A nil at wants none.
 func (s *space) rewrite(r ref, leaf func(uint32) ref, at func(*node) (ref, bool)) ref {
 	s.tag++
 	return s.rewriteTagged(s.tag, r, leaf, at)
@@ -339,8 +342,7 @@ func (s *space) rewriteTagged(tag uint32, r ref, leaf func(uint32) ref, at func(
 	}
 	n := s.nodes[r]
 	if at != nil {
-		if child, ok := at(&n); ok {
-			to := s.rewriteTagged(tag, child, leaf, at)
+		if to, ok := at(&n); ok {
 			*s.slot(tag, r, empty) = memo{tag, r, empty, to}
 			return to
 		}

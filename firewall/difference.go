@@ -23,7 +23,7 @@ func Differences(a, b *Ruleset, local ...netip.Addr) (out []Difference, err erro
 	defer rescue(&err)
 	h := Host{Local: local}
 	addrs := map[uint8][]Range{4: h.local(4), 6: h.local(6)}
-	s := newSpace(2 * defaultLimit)
+	s := newSpace(2*defaultLimit, nestingOrder())
 	x, y := newCompiler(s, a, addrs), newCompiler(s, b, addrs)
 	y.marked, x.marked = x.marked || y.marked, x.marked || y.marked
 	for _, family := range []uint8{4, 6} {

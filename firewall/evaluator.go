@@ -45,6 +45,15 @@ func NewEvaluator(h Host) *Evaluator {
 	if h.Rules == nil {
 		h.Rules = &Ruleset{Unreadable: []string{"no rules were read"}}
 	}
+	e := newEvaluator(h, askingOrder(), defaultLimit/3)
+	if e.err != nil {
+		e = newEvaluator(h, nestingOrder(), defaultLimit)
+	}
+	return e
+}
+
+// newEvaluator compiles the rules of a host in an order.
+func newEvaluator(h Host, o order, limit int) *Evaluator {
 	e := &Evaluator{
 		host:     h,
 		stages:   map[stageKey]ref{},
@@ -54,7 +63,9 @@ func NewEvaluator(h Host) *Evaluator {
 		told:     map[[2]ref]answer{},
 	}
 	local := map[uint8][]Range{4: h.local(4), 6: h.local(6)}
-	e.compiler = newCompiler(newSpace(defaultLimit), h.Rules, local)
+	e.compiler = newCompiler(newSpace(limit, o), h.Rules, local)
+	e.guarded(func() { e.ready(4) })
+	e.guarded(func() { e.ready(6) })
 	e.any = e.From(Zone{})
 	return e
 }
@@ -151,21 +162,28 @@ func (e *Evaluator) at(r ref, t target) ref {
 	return r
 }
 
-// pick decides the topmost field of a diagram. Where several values are left,
-// each may happen.
+// pick decides a field of a diagram. Where several values are left, each may
+// happen.
 func (e *Evaluator) pick(r ref, level uint8, ranges []Range) ref {
-	if r.terminal() || e.nodes[r].level != level {
+	if e.rank(r) > e.order.rank[level] {
 		return r
 	}
-	if len(ranges) == 1 && ranges[0].From == ranges[0].To {
-		return e.nodes[r].child(ranges[0].From)
+	if n := e.nodes[r]; n.level == level {
+		return e.either(&n, ranges)
 	}
-	n := e.nodes[r]
-	return e.either(&n, ranges)
+	return e.rewrite(r, terminal, func(n *node) (ref, bool) {
+		if n.level != level {
+			return 0, false
+		}
+		return e.either(n, ranges), true
+	})
 }
 
 // either returns what may happen at a node whose field has any of the ranges.
 func (e *Evaluator) either(n *node, ranges []Range) ref {
+	if len(ranges) == 1 && ranges[0].From == ranges[0].To {
+		return n.child(ranges[0].From)
+	}
 	out, from := empty, Value{}
 	for _, edge := range n.edges {
 		span := Range{from, edge.upto}
@@ -177,27 +195,45 @@ func (e *Evaluator) either(n *node, ranges []Range) ref {
 	return out
 }
 
-// asDst turns a decision by the original destination into one by destination.
+// asDst turns decisions by the original destination into ones by destination.
+// No diagram decides anything between the two.
 func (e *Evaluator) asDst(r ref) ref {
-	if r.terminal() || e.nodes[r].level != levelCTDst {
-		return r
-	}
-	return e.make(levelDst, slices.Clone(e.nodes[r].edges))
+	return e.rewrite(r, terminal, func(n *node) (ref, bool) {
+		if n.level != levelCTDst {
+			return 0, false
+		}
+		return e.make(levelDst, slices.Clone(n.edges)), true
+	})
 }
 
 // diagonal keeps of a diagram what it says where the destination is the
 // original destination.
 func (e *Evaluator) diagonal(r ref) ref {
-	if r.terminal() || e.nodes[r].level != levelDst {
-		return e.asDst(r)
+	r = e.rewrite(r, terminal, func(n *node) (ref, bool) {
+		if n.level != levelDst {
+			return 0, false
+		}
+		out, from := empty, Value{}
+		for _, edge := range n.edges {
+			span := e.ranges(levelDst, []Range{{from, edge.upto}}, full, empty)
+			to := edge.to
+			if n := e.top(to); n.level == levelCTDst {
+				to = e.make(levelDst, slices.Clone(n.edges))
+			}
+			out = e.apply(opAlt, out, e.apply(opMask, span, to))
+			from = edge.upto.Next()
+		}
+		return out, true
+	})
+	return e.asDst(r)
+}
+
+// top returns the first node of a diagram; of a terminal, one of no level.
+func (s *space) top(r ref) node {
+	if r.terminal() {
+		return node{level: levelCount}
 	}
-	out, from := empty, Value{}
-	for _, edge := range slices.Clone(e.nodes[r].edges) {
-		span := e.ranges(levelDst, []Range{{from, edge.upto}}, full, empty)
-		out = e.apply(opAlt, out, e.apply(opMask, span, e.asDst(edge.to)))
-		from = edge.upto.Next()
-	}
-	return out
+	return s.nodes[r]
 }
 
 // path returns what happens to packets to q, as outcomes over (dst, iif, src,
@@ -266,7 +302,7 @@ func (e *Evaluator) forward(t target) ref {
 		return terminal(mayDrop)
 	}
 	r := e.at(e.stageOf(f, HookForward, whole, t.nat), t)
-	return e.through(r, e.exits(t))
+	return e.pick(r, levelOif, e.exits(t))
 }
 
 // exits returns the interfaces through which packets to t leave.
@@ -276,16 +312,6 @@ func (e *Evaluator) exits(t target) []Range {
 		out = append(out, e.host.leaves(t.q.family(), d)...)
 	}
 	return normal(out)
-}
-
-// through decides the output interface of a diagram.
-func (e *Evaluator) through(r ref, oif []Range) ref {
-	return e.rewrite(r, terminal, func(n *node) (ref, bool) {
-		if n.level != levelOif {
-			return 0, false
-		}
-		return e.either(n, oif), true
-	})
 }
 
 // locality says whether packets to t may be for the host itself, and whether
@@ -335,9 +361,9 @@ func (e *Evaluator) notMartian(r ref, t target) ref {
 func (e *Evaluator) outbound(t target, nat bool) ref {
 	f := t.q.family()
 	lo := []Range{Iface("lo")}
-	before := e.through(e.at(e.stageOf(f, HookOutput, beforeNAT, false), t), lo)
+	before := e.pick(e.at(e.stageOf(f, HookOutput, beforeNAT, false), t), levelOif, lo)
 	if nat {
-		rewrites := e.through(e.at(e.stageOf(f, HookOutput, atNAT, false), t), lo)
+		rewrites := e.pick(e.at(e.stageOf(f, HookOutput, atNAT, false), t), levelOif, lo)
 		before = e.apply(opHook, before, rewrites)
 	}
 	// Output has no input interface: its diagrams decide nothing by it, so the
@@ -346,10 +372,10 @@ func (e *Evaluator) outbound(t target, nat bool) ref {
 		here, there := e.locality(t)
 		after, end := e.at(e.stageOf(f, HookOutput, afterNAT, t.nat), t), empty
 		if here {
-			end = e.apply(opHook, e.through(after, lo), e.looped(t))
+			end = e.apply(opHook, e.pick(after, levelOif, lo), e.looped(t))
 		}
 		if there {
-			end = e.apply(opAlt, end, e.through(after, e.exits(t)))
+			end = e.apply(opAlt, end, e.pick(after, levelOif, e.exits(t)))
 		}
 		return end
 	})

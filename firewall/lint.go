@@ -36,7 +36,7 @@ func Lint(rules *Ruleset, local ...netip.Addr) (flaws []Flaw, err error) {
 	found := map[*Rule]*Flaw{}
 	useful := map[*Rule]bool{}
 	for _, group := range scopesOf(rules) {
-		c := newCompiler(newSpace(2*defaultLimit), rules, addrs)
+		c := newCompiler(newSpace(2*defaultLimit, nestingOrder()), rules, addrs)
 		c.chain(group[0].key) // and all that it reaches: they stay pinned
 		height := len(c.pinned)
 		for _, sc := range group {

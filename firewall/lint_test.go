@@ -117,6 +117,9 @@ func TestSets(t *testing.T) {
 	if got := rest.Union(part); !got.Equal(web) {
 		t.Error("parts make the whole")
 	}
+	if !s.Packets("ipv4", Matches(FieldSrc, Any(), Between(5, 6), Between(7, 7)).Not()).IsEmpty() {
+		t.Error("nothing is outside of everything")
+	}
 	want := []Range{{Uint(0x0a000000), Uint(0x0a00ffff)}, {Uint(0x0a020000), Uint(0x0affffff)}}
 	if d := cmp.Diff(want, rest.Sources()); d != "" {
 		t.Error(d)

@@ -186,6 +186,9 @@ func TestDiagramsAgreeWithWalking(t *testing.T) {
 		d := small{rt, rapid.SampledFrom([]string{"ip", "ip6"}).Draw(rt, "family"), rapid.Bool().Draw(rt, "wild")}
 		rs := d.ruleset()
 		e := NewEvaluator(testHost(rs))
+		if rapid.Bool().Draw(rt, "nesting order") {
+			e = UseNestingOrder(testHost(rs))
+		}
 		if rapid.Bool().Draw(rt, "sweep often") {
 			e.SweepOften()
 		}

@@ -44,29 +44,40 @@ type door struct {
 }
 
 // doors calls f with every door by which a diagram decides, and what it then
-// says. A diagram that does not decide by protocol has a door for TCP and UDP.
-func (s *space) doors(r ref, f func(door, ref)) {
+// says. A diagram that does not decide by protocol has a door for each.
+func (e *Evaluator) doors(r ref, f func(door, ref)) {
 	for _, proto := range []uint8{6, 17, 132} {
-		sub := r
-		if !r.terminal() && s.nodes[r].level == levelProto {
-			sub = s.nodes[r].child(Uint(uint64(proto)))
-		}
-		if sub.terminal() || s.nodes[sub].level != levelDport {
-			f(door{proto, 0, 65535}, sub)
-			continue
-		}
+		sub := e.pick(r, levelProto, []Range{One(Uint(uint64(proto)))})
 		from := uint64(0)
-		for _, e := range slices.Clone(s.nodes[sub].edges) {
-			to := e.upto.Lo
-			if e.upto.Hi > 0 || to > 65535 {
-				to = 65535
-			}
-			if from <= to {
-				f(door{proto, uint16(from), uint16(to)}, e.to)
-			}
+		for _, to := range e.portBounds(sub) {
+			f(door{proto, uint16(from), uint16(to)}, e.pick(sub, levelDport, []Range{One(Uint(from))}))
 			from = to + 1
 		}
 	}
+}
+
+// portBounds returns the last ports of the ranges by which a diagram decides.
+func (s *space) portBounds(r ref) []uint64 {
+	out := []uint64{65535}
+	seen := map[ref]bool{}
+	var visit func(ref)
+	visit = func(r ref) {
+		if s.rank(r) > s.order.rank[levelDport] || seen[r] {
+			return
+		}
+		seen[r] = true
+		n := &s.nodes[r]
+		for _, e := range n.edges {
+			if n.level != levelDport {
+				visit(e.to)
+			} else if e.upto.Hi == 0 && e.upto.Lo < 65535 {
+				out = append(out, e.upto.Lo)
+			}
+		}
+	}
+	visit(r)
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // publish returns the publications of one door.
@@ -102,17 +113,10 @@ func (e *Evaluator) publish(family uint8, d door, r ref) []Publication {
 // publishedAt returns the single addresses at which a rewriting applies, or
 // one zero address when it applies to ranges or to all addresses of the host.
 func (e *Evaluator) publishedAt(family uint8, r ref, nat int) []netip.Addr {
-	if r.terminal() || e.nodes[r].level != levelDst {
-		return []netip.Addr{{}}
-	}
-	var at []Range
-	from := Value{}
-	for _, edge := range e.nodes[r].edges {
-		if _, nats := e.space.leaves(edge.to); slices.Contains(nats, nat) {
-			at = append(at, Range{from, edge.upto})
-		}
-		from = edge.upto.Next()
-	}
+	at := e.values(e.rewrite(r, func(o uint32) ref {
+		_, nats := e.outs.split(o)
+		return truth(slices.Contains(nats, nat))
+	}, nil), levelDst)
 	if own := e.host.own(family); len(own) > 0 && covers(at, append(own, One(loopback(family).From.Next()))) {
 		return []netip.Addr{{}}
 	}

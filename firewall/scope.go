@@ -2,8 +2,7 @@ package firewall
 
 import "slices"
 
-// The order of the fields in every diagram. What a query gives comes first, so
-// that asking is walking; an endpoint's answer is a diagram over the rest.
+// The levels of diagrams: what they decide by.
 const (
 	levelProto uint8 = iota
 	levelDport
@@ -16,6 +15,36 @@ const (
 	levelSport
 	levelCount
 )
+
+// order is the order in which diagrams decide by their levels.
+type order struct {
+	levels [levelCount]uint8 // from first to last
+	rank   [levelCount]uint8 // the place of each level
+}
+
+func newOrder(levels [levelCount]uint8) order {
+	o := order{levels: levels}
+	for i, level := range levels {
+		o.rank[level] = uint8(i)
+	}
+	return o
+}
+
+// askingOrder puts first what a query gives, so that asking is walking; an
+// endpoint's answer is a diagram over the rest.
+func askingOrder() order {
+	return newOrder([levelCount]uint8{
+		levelProto, levelDport, levelCTDport, levelDst, levelCTDst, levelIif, levelOif, levelSrc, levelSport,
+	})
+}
+
+// nestingOrder puts addresses first. Prefixes nest where port ranges cross, so
+// that diagrams of entangled rules stay several times smaller.
+func nestingOrder() order {
+	return newOrder([levelCount]uint8{
+		levelProto, levelIif, levelOif, levelSrc, levelDst, levelCTDst, levelDport, levelCTDport, levelSport,
+	})
+}
 
 // Numbers of netfilter that a new flow's first packet has.
 const (

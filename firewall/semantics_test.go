@@ -183,6 +183,12 @@ func TestSemantics(t *testing.T) {
 			want{"closed", filtered, filtered, filtered},
 		},
 		{
+			"sure of some sources only",
+			[]Table{base("ip", HookInput, 0, Drop, rule("a", Accept, from("192.0.2.0/24")), maybe(rule("l", Accept)))},
+			v4, redis,
+			want{"partial", unknown, open, open},
+		},
+		{
 			"queue",
 			[]Table{base("ip", HookInput, 0, Accept, rule("q", Queue))},
 			v4, redis,

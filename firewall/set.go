@@ -20,7 +20,7 @@ func NewSpace(limit int, local ...netip.Addr) *Space {
 		limit = defaultLimit
 	}
 	h := Host{Local: local}
-	return &Space{compiler: newCompiler(newSpace(limit), &Ruleset{},
+	return &Space{compiler: newCompiler(newSpace(limit, nestingOrder()), &Ruleset{},
 		map[uint8][]Range{4: h.local(4), 6: h.local(6)})}
 }
 
@@ -68,14 +68,15 @@ func (c *compiler) universe(family uint8) ref {
 func (e *Evaluator) empty(family uint8) Set { return Set{e.space, &e.err, family, empty} }
 
 // with makes a set of the same space, or an empty one if that outgrows it.
-func (a Set) with(f func() ref) Set {
-	a.r = empty
+func (a Set) with(f func() ref) (out Set) {
+	out = a
+	out.r = empty
 	if *a.err != nil {
-		return a
+		return out
 	}
 	defer rescue(a.err)
-	a.r = a.s.pin(f())
-	return a
+	out.r = a.s.pin(f())
+	return out
 }
 
 // Union returns the packets of a or b.
@@ -130,7 +131,10 @@ func packetOf(v [levelCount]Value, family uint8) Packet {
 }
 
 // Sources returns the addresses that some packet of the set comes from.
-func (a Set) Sources() []Range {
+func (a Set) Sources() []Range { return a.s.values(a.r, levelSrc) }
+
+// values returns the values that a field has in some packet of a set.
+func (s *space) values(set ref, level uint8) []Range {
 	var out []Range
 	seen := map[ref]bool{}
 	var visit func(ref)
@@ -138,22 +142,22 @@ func (a Set) Sources() []Range {
 		if r == empty || seen[r] {
 			return
 		}
-		if a.s.level(r) > levelSrc {
+		if s.rank(r) > s.order.rank[level] {
 			out = append(out, Any())
 			return
 		}
 		seen[r] = true
-		from, src := Value{}, a.s.nodes[r].level == levelSrc
-		for _, e := range a.s.nodes[r].edges {
+		from, here := Value{}, s.nodes[r].level == level
+		for _, e := range s.nodes[r].edges {
 			switch {
-			case src && e.to != empty:
+			case here && e.to != empty:
 				out = append(out, Range{from, e.upto})
-			case !src:
+			case !here:
 				visit(e.to)
 			}
 			from = e.upto.Next()
 		}
 	}
-	visit(a.r)
+	visit(set)
 	return normal(out)
 }
