@@ -117,8 +117,8 @@ func sourceSet(from []netip.Prefix) *netipx.IPSet {
 	return setOf(&b)
 }
 
-// at returns who gets in at an instant; a zero instant is after all ends.
-// Grants for any holder also let the one holder's clients in.
+// at returns who gets in at an instant. Grants for any holder also let the one
+// holder's clients in.
 func at(grants map[tuple][]span, k tuple, when time.Time) *netipx.IPSet {
 	var b netipx.IPSetBuilder
 	keys := []tuple{k}
@@ -127,7 +127,7 @@ func at(grants map[tuple][]span, k tuple, when time.Time) *netipx.IPSet {
 	}
 	for _, k := range keys {
 		for _, s := range grants[k] {
-			if s.until.IsZero() || !when.IsZero() && when.Before(s.until) {
+			if s.until.IsZero() || when.Before(s.until) {
 				b.AddSet(s.set)
 			}
 		}
@@ -149,22 +149,18 @@ func diffTuple(k tuple, was, is map[tuple][]span, a Against) []Delta {
 	var out []Delta
 	start := a.Now
 	for _, end := range append(ends(k, was, is), time.Time{}) {
-		when := start
-		if end.IsZero() && !start.Equal(a.Now) {
-			when = time.Time{}
-		}
-		before, after := at(was, k, when), at(is, k, when)
+		before, after := at(was, k, start), at(is, k, start)
 		gains, loses := minus(after, before), minus(before, after)
 		if k.holder != (sluicekeep.Identity{}) {
 			any := tuple{on: k.on, port: k.port}
-			gains = minus(gains, minus(at(is, any, when), at(was, any, when)))
-			loses = minus(loses, minus(at(was, any, when), at(is, any, when)))
+			gains = minus(gains, minus(at(is, any, start), at(was, any, start)))
+			loses = minus(loses, minus(at(was, any, start), at(is, any, start)))
 		}
 		d := Delta{
 			Kind: "sources", On: k.on, Port: k.port, HeldBy: holderText(k.holder), Gains: gains.Prefixes(),
 			Loses: loses.Prefixes(), Until: end, Opens: len(gains.Prefixes()) > 0,
 		}
-		if start != a.Now {
+		if !start.Equal(a.Now) {
 			d.From = start
 		}
 		out, start = extend(out, d), end
