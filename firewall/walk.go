@@ -22,7 +22,7 @@ type walker struct {
 // Bounds of a walk. The kernel allows 16 levels of jumps.
 const (
 	maxDepth  = 64
-	maxVisits = 5_000_000
+	maxVisits = 1_000_000
 )
 
 // fate is what may happen to the packet in a chain: verdicts, and rewritings.
