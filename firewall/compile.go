@@ -137,6 +137,13 @@ func (x chainIndex) reached(table int, ch *Chain) []*Chain {
 }
 
 // part is a stretch of the base chains of one hook.
+//
+// The kernel runs all nat chains of a hook from one place, at priority -100,
+// and their own priorities only order them among themselves: on Linux 6.18 a
+// nat chain at -190 rewrites after a filter chain at -150 has looked. An accept
+// in one does not keep the next from rewriting. A packet that comes back through
+// the loopback is still new to every chain, but conntrack has seen it, so that
+// even raw chains know its state, and no nat chain is asked again.
 type part uint8
 
 const (
