@@ -100,11 +100,11 @@ func (v Vocabulary) names() []string {
 // type, comparisons of what has no order.
 func (v Vocabulary) check(t Term, column, value int) (Term, error) {
 	if t.Key == "" {
-		if t.Op != Has || t.column == value && v.Words == nil || slices.Contains(v.Words, strings.ToLower(t.Value)) {
-			return t, nil
-		}
-		if v.Words == nil {
+		switch bare := column == value; {
+		case !bare:
 			return t, wrong(column, "write a key before it, like port"+string(t.Op)+t.Value, "there is no key before %s", t.Op)
+		case v.Words == nil || slices.Contains(v.Words, strings.ToLower(t.Value)):
+			return t, nil
 		}
 		return t, wrong(column, suggest(t.Value, append(v.names(), v.Words...)), "unknown word %q", t.Value)
 	}
